@@ -1,0 +1,39 @@
+"""``mosaik storage``: which backends there are."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import msgspec
+
+from mosaik.storage import list_backends
+
+__all__ = ["storage"]
+
+
+@click.group()
+def storage() -> None:
+    """Storage backends."""
+
+
+@storage.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """Show every backend that is registered, whether it imports, and what it survives."""
+    backends = list_backends()
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(backends), indent=2))
+        return
+    rows = [("SCHEME", "DISTRIBUTION", "VERSION", "IMPORTS", "SURVIVES")]
+    for each in backends:
+        imports = "yes" if each.importable else "no"
+        survives = ", ".join(each.survives) or "nothing"
+        rows.append((each.scheme, each.distribution, each.version, imports, survives))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    for each in backends:
+        if each.problem:
+            click.echo(f"{each.scheme}: {each.problem}")

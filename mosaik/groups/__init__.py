@@ -1,0 +1,42 @@
+"""Consensus groups: how they are joined, asked and awaited."""
+
+from mosaik.groups.bond import Bond, Bonds, Ending
+from mosaik.groups.builder import KeyStage, MachineStage, StorageStage
+from mosaik.groups.call import AppliedRange
+from mosaik.groups.config import (
+    ConsensusConfig,
+    GroupConfig,
+    LeadershipPreference,
+    Normal,
+    Observer,
+    Reluctant,
+    TicketValidator,
+)
+from mosaik.groups.group import Group
+from mosaik.groups.groups import Groups
+from mosaik.groups.key import GroupKey
+from mosaik.groups.outcome import Consistency, Pending
+from mosaik.groups.when import When
+
+__all__ = [
+    "AppliedRange",
+    "Bond",
+    "Bonds",
+    "Consistency",
+    "ConsensusConfig",
+    "Ending",
+    "Group",
+    "GroupConfig",
+    "GroupKey",
+    "Groups",
+    "KeyStage",
+    "LeadershipPreference",
+    "MachineStage",
+    "Normal",
+    "Observer",
+    "Pending",
+    "Reluctant",
+    "StorageStage",
+    "TicketValidator",
+    "When",
+]

@@ -1,0 +1,247 @@
+"""Feeds committed entries to the state machine without ever holding up the event loop.
+
+Theory of operation
+-------------------
+A million entries may have to be replayed, and ten thousand commands may commit at once, while
+heartbeats have to go out every few milliseconds. So entries are applied in chunks, and after `SLICE`
+seconds the loop gets its turn. A chunk grows while it is cheap and shrinks when it is not; one single
+slow `apply` is all that cannot be divided. Entries come from consensus' memory, or in reads of
+`READ_BYTES` from the store's thread. Nothing is read ahead: the thread verifies what it reads, and while
+it does so it keeps the interpreter from the event loop, which costs more than the overlap gains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from mosaik.machines.machine import ApplyContext, StateMachine
+from mosaik.primitives.cursor import Cursor
+from mosaik.primitives.entry import HEADER_SIZE, Entry, EntryKind
+from mosaik.primitives.errors import ApplyError, MosaikError
+
+__all__ = ["Applier", "Source"]
+
+AnyMachine = StateMachine[Any, Any, Any]
+
+#: Seconds of applying before the event loop gets a turn.
+SLICE: Final = 0.002
+#: A chunk should take about so many seconds.
+_CHUNK: Final = 0.0005
+#: Few enough that what a chunk allocates does not set off a garbage collection (700 objects).
+_LARGEST_CHUNK: Final = 128
+#: Sealed bytes in one read from the store: a millisecond's work for the thread that verifies them.
+READ_BYTES: Final = 32 * 1024
+
+
+class Source(Protocol):
+    """Where entries come from."""
+
+    def entries(self, first: int, last: int) -> list[Entry[Any]] | None:
+        """Entries from memory; None when not all of them are there."""
+        ...
+
+    def fetch(
+        self, first: int, last: int, limit: int, done: Callable[[list[Entry[Any]]], None]
+    ) -> None:
+        """Reads entries from the store and calls ``done`` on the event loop."""
+        ...
+
+
+class Applier:
+    """Keeps a state machine up to date.
+
+    Args:
+        machine: what entries are applied to.
+        group: the group's id, for the machine's context.
+        landed: is called with each chunk of applied entries and the results beside them.
+        failed: is called once with the error that keeps the machine from going on.
+    """
+
+    def __init__(
+        self,
+        machine: AnyMachine,
+        group: bytes,
+        landed: Callable[[Sequence[Entry[Any]], Sequence[Any]], None],
+        failed: Callable[[MosaikError], None],
+    ) -> None:
+        self._machine = machine
+        self._group = group
+        self._landed = landed
+        self._failed = failed
+        self._decode = msgspec.msgpack.Decoder(machine.command_type).decode
+        # The default loops over `apply`; doing it here names the very entry that raised.
+        self._one_by_one = type(machine).apply_batch is AnyMachine.apply_batch
+        self._loop = asyncio.get_running_loop()
+        self._source: Source | None = None
+        self._target = 0
+        self._buffer: list[Entry[Any]] = []
+        self._reading = False
+        self._generation = 0
+        self._scheduled = False
+        self._stopped = False
+        self._chunk = 64
+        self.applied = 0
+        """The last index that was applied."""
+        self.checksum = 0
+        """Its checksum, which vouches for all before it."""
+
+    def attach(self, source: Source) -> None:
+        """Entries come from here from now on."""
+        self._forget()
+        self._source = source
+
+    def detach(self) -> None:
+        """There is no source; what was applied stays."""
+        self._forget()
+        self._source = None
+
+    def _forget(self) -> None:
+        self._generation += 1
+        self._buffer = []
+        self._reading = False
+        self._target = 0
+
+    def restart(self) -> None:
+        """Begins again with an empty machine."""
+        self._forget()
+        self.applied = self.checksum = 0
+        self._machine.reset()
+
+    def stop(self) -> None:
+        """Applies nothing more."""
+        self._stopped = True
+        self.detach()
+
+    def advance(self, target: int) -> None:
+        """Entries up to ``target`` may be applied."""
+        if target > self._target:
+            self._target = target
+        if self._target > self.applied and not self._scheduled:
+            self._run()
+
+    def _run(self) -> None:
+        self._scheduled = False
+        began = perf_counter()
+        while self.applied < self._target and not self._stopped:
+            chunk = self._next_chunk()
+            if not chunk:
+                return  # a read is under way
+            started = perf_counter()
+            try:
+                results = self._apply(chunk)
+            except MosaikError as error:
+                self.stop()
+                self._failed(error)
+                return
+            self.applied, self.checksum = chunk[-1].index, chunk[-1].checksum
+            self._landed(chunk, results)
+            now = perf_counter()
+            if now - started < _CHUNK / 2:
+                self._chunk = min(2 * self._chunk, _LARGEST_CHUNK)
+            elif now - started > _CHUNK:
+                self._chunk = max(1, self._chunk // 2)
+            if now - began > SLICE and self.applied < self._target:
+                self._scheduled = True
+                self._loop.call_soon(self._run)
+                return
+
+    def _next_chunk(self) -> list[Entry[Any]]:
+        source = self._source
+        if source is None:
+            return []
+        first = self.applied + 1
+        if not self._buffer:
+            last = min(self._target, self.applied + self._chunk)
+            entries = source.entries(first, last)
+            if entries:
+                return entries
+            self._read(first)
+            return []
+        chunk, self._buffer = self._buffer[: self._chunk], self._buffer[self._chunk :]
+        return chunk
+
+    def _read(self, first: int) -> None:
+        if self._reading or self._source is None:
+            return
+        self._reading = True
+        generation = self._generation
+
+        def done(entries: list[Entry[Any]]) -> None:
+            if generation == self._generation:
+                self._reading = False
+                self._buffer.extend(entries)
+                if not self._scheduled:
+                    self._run()
+
+        self._source.fetch(first, self._target, READ_BYTES, done)
+
+    def _apply(self, entries: Sequence[Entry[Any]]) -> Sequence[Any]:
+        """The results beside the entries; None beside those that are not commands.
+
+        Raises:
+            ApplyError: the machine raised, or an entry is not a command that it knows.
+        """
+        commands = [entry for entry in entries if entry.kind is EntryKind.COMMAND]
+        if not commands:
+            return [None] * len(entries)
+        group = self._group
+        decoded = self._decoded(commands)
+        work = [
+            (command, ApplyContext(Cursor(entry.term, entry.index), entry.time_ms, group))
+            for command, entry in zip(decoded, commands, strict=True)
+        ]
+        results = self._apply_each(work) if self._one_by_one else self._apply_many(work)
+        if len(commands) == len(entries):
+            return results
+        by_index = {entry.index: result for entry, result in zip(commands, results, strict=True)}
+        return [by_index.get(entry.index) for entry in entries]
+
+    def _decoded(self, entries: Sequence[Entry[Any]]) -> list[Any]:
+        decode = self._decode
+        commands: list[Any] = []
+        try:
+            # Extended one by one, so that its length says which one failed.
+            commands.extend(decode(entry.sealed[HEADER_SIZE:]) for entry in entries)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            index = entries[len(commands)].index
+            raise ApplyError(
+                f"entry {index} is not a command that {type(self._machine).__name__} knows: "
+                f"{error}. Its signature() has to change when its commands do.",
+                index=index,
+            ) from error
+        return commands
+
+    def _apply_each(self, work: list[tuple[Any, ApplyContext]]) -> list[Any]:
+        apply = self._machine.apply
+        results: list[Any] = []
+        try:
+            for command, context in work:
+                results.append(apply(command, context))
+        except Exception as error:
+            index = work[len(results)][1].cursor.index
+            raise self._broken(index, index, error) from error
+        return results
+
+    def _apply_many(self, work: list[tuple[Any, ApplyContext]]) -> list[Any]:
+        first, last = work[0][1].cursor.index, work[-1][1].cursor.index
+        try:
+            results = self._machine.apply_batch(work)
+        except Exception as error:
+            raise self._broken(first, last, error) from error
+        if len(results) != len(work):
+            wrong = ValueError(f"apply_batch gave {len(results)} results for {len(work)} commands")
+            raise self._broken(first, last, wrong) from wrong
+        return results
+
+    def _broken(self, first: int, last: int, error: Exception) -> ApplyError:
+        where = f"entry {first}" if first == last else f"one of the entries {first} to {last}"
+        return ApplyError(
+            f"{type(self._machine).__name__} raised {type(error).__name__} while it applied {where}: "
+            f"{error}. A machine must answer every committed command, with an error value if need be.",
+            index=first,
+        )

@@ -1,0 +1,163 @@
+"""Opening an engine's store: find its place, lock it, connect, settle, recognise it.
+
+The order matters. The lock comes before the engine looks at its files. `Engine.settle` comes before
+anything is read, because pages of a commit whose sync failed may be clean in the kernel's cache and
+absent on disk: what an opening shows must be durable before it is shown (rule 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from mosaik.primitives.errors import ConfigError, StorageUnavailable
+from mosaik.storage.contract import StorageEnvironment, SyncMode
+from mosaik.storage.engine import Engine
+from mosaik.storage.environment import EngineEnvironment
+from mosaik.storage.identity import claim
+from mosaik.storage.lock import StoreLock
+from mosaik.storage.plugin import EnginePlugin, Layout, Place
+from mosaik.storage.shared import share
+from mosaik.storage.url import StorageURL
+from mosaik.storage.watermark import Watermark
+
+__all__ = ["Beside", "engine_environment", "open_engine_store"]
+
+O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741  # options
+_numbers: Final = count(1)
+
+
+class Beside(NamedTuple):
+    """The framework's own files of a store."""
+
+    lock: Path
+    watermark: Path
+
+    @classmethod
+    def of(cls, path: Path, layout: Layout) -> Beside:
+        """Inside a store's directory, or beside its file."""
+        if layout is Layout.DIRECTORY:
+            return cls(path / "mosaik.lock", path / "mosaik.watermark")
+        return cls(path.with_name(path.name + ".lock"), path.with_name(path.name + ".watermark"))
+
+
+def open_engine_store(
+    plugin: EnginePlugin[O],
+    url: StorageURL,
+    options: O,
+    *,
+    data_dir: Path | None,
+    peer: bytes,
+) -> StorageEnvironment:
+    """See `EnginePlugin.open`."""
+    if plugin.layout is Layout.NOWHERE:
+        place = Place(url=url)
+        # Memory without a name is a store of its own; a server's database is known by its address.
+        key = url.text() if url.host or url.path else f"{plugin.scheme}#{next(_numbers)}"
+        beside = None
+    else:
+        path = _locate(plugin, url, data_dir)
+        place = Place(url=url, path=path)
+        key = f"{plugin.scheme}:{path}"
+        beside = Beside.of(path, plugin.layout)
+    shown = url.text() if place.path is None else f"{plugin.scheme}://{place.path}"
+
+    def connect() -> Engine:
+        try:
+            return plugin.connect(place, options)
+        except ImportError as error:
+            hint = f"; to add it: {plugin.install}" if plugin.install else ""
+            raise StorageUnavailable(
+                f"the {plugin.scheme} backend needs the module {error.name!r}, which cannot be imported"
+                f"{hint}",
+                url=shown,
+            ) from error
+
+    def open_() -> StorageEnvironment:
+        if beside is not None:
+            _make_directory(beside.lock.parent)
+        return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+
+    return share(key, options, open_, peer=peer)
+
+
+def engine_environment(
+    connect: Callable[[], Engine],
+    *,
+    key: str,
+    url: str,
+    peer: bytes,
+    beside: Beside | None = None,
+) -> EngineEnvironment:
+    """An environment of an engine, without sharing it in the process.
+
+    Args:
+        connect: opens the engine; called once the lock is held.
+        key, url: what the environment shows of itself.
+        peer: the node's id.
+        beside: where lock and watermark lie; None for a store without files.
+    """
+    with ExitStack() as undo:
+        lock = StoreLock(beside.lock) if beside is not None else None
+        if lock is not None:
+            undo.callback(lock.release)
+        engine = connect()
+        undo.callback(engine.close)
+        engine.settle()
+        sync = engine.describe().sync
+        record, watermark = claim(
+            engine, peer, url, sync, beside.watermark if beside is not None else None
+        )
+        if watermark is not None:
+            undo.callback(watermark.close)
+        environment = EngineEnvironment(
+            engine,
+            key=key,
+            url=url,
+            record=record,
+            watermark=watermark,
+            released=lambda clean: _release(clean, watermark, lock),
+        )
+        undo.pop_all()
+    return environment
+
+
+def _release(clean: bool, watermark: Watermark | None, lock: StoreLock | None) -> None:
+    try:
+        if watermark is not None:
+            if clean and watermark.header.sync is SyncMode.OS:
+                watermark.write_header(watermark.header._replace(clean=True))
+            watermark.close()
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _locate(plugin: EnginePlugin[O], url: StorageURL, data_dir: Path | None) -> Path:
+    path = url.file_path()
+    if path is None:
+        if data_dir is None:
+            raise ConfigError(
+                f"{plugin.scheme!r} names a store without saying where; give the node a data_dir, or a "
+                f"URL such as {plugin.scheme}:///var/lib/app/raft{plugin.suffix}"
+            )
+        path = data_dir / (plugin.scheme + plugin.suffix)
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise StorageUnavailable(f"{path} cannot be resolved: {error}", url=str(url)) from error
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the directory {path} cannot be made: {error.strerror}; make it writable by this user, or "
+            f"name another"
+        ) from error

@@ -1,0 +1,182 @@
+"""From a name or URL to an opened store: backends are entry points, ours like anybody's.
+
+Only the entry point that a URL names is loaded. Two distributions that offer one scheme are an error
+that names both: a log must not move to another backend because a package was installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mosaik.primitives.digest import DIGEST_SIZE
+from mosaik.primitives.errors import ConfigError, StorageUnavailable, UnknownScheme
+from mosaik.primitives.nearest import did_you_mean
+from mosaik.storage.contract import Storage, StorageEnvironment
+from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin
+from mosaik.storage.url import StorageURL, read_options
+
+__all__ = ["Backend", "list_backends", "open_storage"]
+
+#: What adds the backends of this project, for the message about an unknown scheme: an installation whose
+#: entry points are older than its code does not know them.
+_OURS: Final[Mapping[str, str]] = {
+    "memory": "pip install mosaik-raft",
+    "sqlite": "pip install 'mosaik-raft[sql]'",
+    "lmdb": "pip install 'mosaik-raft[lmdb]'",
+    "rocksdb": "pip install 'mosaik-raft[rocksdb]'",
+}
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered backend, as ``mosaik storage list`` shows it.
+
+    Attributes:
+        scheme: how URLs name it.
+        distribution, version: the package that registered it.
+        importable: whether it and its drivers can be imported.
+        survives: what it claims to survive with its default options; empty when it cannot be loaded.
+        problem: why it cannot be used; empty when it can.
+    """
+
+    scheme: str
+    distribution: str
+    version: str
+    importable: bool
+    survives: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def open_storage(
+    where: str | StorageURL | StorageEnvironment | Storage[Any],
+    *,
+    peer: bytes,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> StorageEnvironment:
+    """Opens a store, making it when it is not there. Blocks.
+
+    Two openings of one store in a process share it; it closes with the last of them.
+
+    Args:
+        where: a backend's name (the store is in ``data_dir`` then), a URL, or a store that is open
+            already, which is given back.
+        peer: the node's id, 32 bytes.
+        data_dir: the node's data directory.
+
+    Raises:
+        UnknownScheme: no backend has this name.
+        ConfigError: a malformed URL, a misspelt option, no ``data_dir`` for a bare name, or two
+            distributions with one scheme.
+        StorageUnavailable, StorageLocked, StorageMismatch, StorageFormatTooNew, CorruptEntry: see there.
+    """
+    if isinstance(where, Storage):
+        return where.environment
+    if not isinstance(where, str | StorageURL):
+        return where
+    if len(peer) != DIGEST_SIZE:
+        raise ConfigError(f"a node's id has {DIGEST_SIZE} bytes, not {len(peer)}")
+    url = StorageURL.parse(where) if isinstance(where, str) else where
+    plugin = _load(_find(url.scheme))
+    options = read_options(url, plugin.options)
+    directory = Path(data_dir).absolute() if data_dir is not None else None
+    return plugin.open(url, options, data_dir=directory, peer=bytes(peer))
+
+
+def list_backends() -> list[Backend]:
+    """Every registered backend, by scheme. Loads the backends' modules, but not their drivers."""
+    found = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (point.name, _source(point)))
+    return [_describe(point) for point in found]
+
+
+def _find(scheme: str) -> EntryPoint:
+    points = entry_points(group=ENTRY_POINTS, name=scheme)
+    sources = sorted({_source(point) for point in points})
+    if len(sources) > 1:
+        raise ConfigError(
+            f"the storage scheme {scheme!r} is offered by {' and by '.join(sources)}; uninstall all but "
+            f"one, so that a log stays where it is"
+        )
+    for point in points:
+        return point
+    known = sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    if scheme in _OURS:
+        cure = f"to add it: {_OURS[scheme]}"
+    else:
+        cure = (
+            f"{did_you_mean(scheme, known)} A package adds a backend by an entry point in the group "
+            f"{ENTRY_POINTS!r}"
+        )
+    raise UnknownScheme(
+        f"no storage backend is called {scheme!r}; known are {', '.join(known) or 'none'}; {cure}"
+    )
+
+
+def _load(point: EntryPoint) -> AnyPlugin:
+    """The plugin object of an entry point.
+
+    Raises:
+        StorageUnavailable: it cannot be imported, or is no plugin for this version.
+    """
+    source = _source(point)
+    try:
+        plugin = point.load()
+    except (ImportError, AttributeError) as error:
+        hint = f"; to add what is missing: {_OURS[point.name]}" if point.name in _OURS else ""
+        raise StorageUnavailable(
+            f"the storage backend {point.name!r} of {source} cannot be loaded from {point.value}: "
+            f"{error}{hint}"
+        ) from error
+    missing = [name for name in _MEMBERS if not hasattr(plugin, name)]
+    if missing:
+        raise StorageUnavailable(
+            f"{point.value} of {source} is not a storage plugin: it lacks {', '.join(missing)}"
+        )
+    loaded: AnyPlugin = plugin
+    if loaded.api_version != API_VERSION or loaded.scheme != point.name:
+        raise StorageUnavailable(
+            f"the storage backend {point.name!r} of {source} says that it is {loaded.scheme!r} for "
+            f"version {loaded.api_version} of the storage interface; this is version {API_VERSION}"
+        )
+    return loaded
+
+
+_MEMBERS: Final = ("scheme", "options", "capabilities", "drivers", "install", "api_version", "open")
+
+
+def _source(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unknown distribution"
+
+
+def _describe(point: EntryPoint) -> Backend:
+    problem = ""
+    survives: tuple[str, ...] = ()
+    try:
+        plugin = _load(point)
+        survives = tuple(sorted(plugin.capabilities))
+        missing = [name for name in plugin.drivers if not _importable(name)]
+        if missing:
+            hint = f"; to add it: {plugin.install}" if plugin.install else ""
+            problem = f"{', '.join(missing)} cannot be imported{hint}"
+    except StorageUnavailable as error:
+        problem = str(error)
+    return Backend(
+        scheme=point.name,
+        distribution=_source(point),
+        version=point.dist.version if point.dist is not None else "",
+        importable=not problem,
+        survives=survives,
+        problem=problem,
+    )
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
