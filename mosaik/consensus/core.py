@@ -104,6 +104,8 @@ class Core:
         )
         #: The last index of a damaged tail; while set this replica neither votes nor counts.
         self.suspect = recovered.suspect
+        #: Whatever the damaged tail held was acknowledged in this term or earlier.
+        self.suspect_term = hard.term
 
         self.commit = recovered.anchor.index
         self._follow_afresh(now)
@@ -432,6 +434,14 @@ class Core:
         self.matched = min(self.matched, at - 1)
         self.marks.truncate(at)
         self.mark_dirty()
+        if self.suspect:
+            # The damaged entries followed one that a leader does not have: they were not committed.
+            self.trust("the tail was of a history that no leader kept")
+
+    def trust(self, why: str) -> None:
+        """The damaged tail is not missed any more."""
+        self.suspect = 0
+        self.report(Notice.SUSPECT_TAIL, f"{why}; this replica counts again")
 
     # -- the end of a step --------------------------------------------------------------------------
 

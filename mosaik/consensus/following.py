@@ -151,26 +151,29 @@ def _follow(core: Core, message: AppendEntries, agreed: int) -> None:
     if not core.online:
         core.online = True
         core.announce()
-    if core.suspect:
-        _regain(core, message)
+    _regain(core)
 
 
-def _regain(core: Core, message: AppendEntries) -> None:
-    """Ends the suspicion once the log is whole again.
+def _regain(core: Core) -> None:
+    """Ends the suspicion once nothing can be missing that this replica once acknowledged.
 
-    Whatever was committed before this leader's term lies below the first commit of that term. A log
-    that agrees with the leader's up to such a commit lacks nothing that could have been committed.
+    Whatever it acknowledged in earlier terms and was committed lies below the first commit of this one
+    (Leader Completeness), so a log that agrees with the leader's up to such a commit lacks none of it.
+    What it acknowledged in this very term, before the damage, may be counted by this leader still: then
+    the log has to reach as far as it once did.
     """
-    term_confirmed = core.log.term_at(min(message.commit, core.matched)) == core.term
-    if core.matched >= message.commit and term_confirmed and core.log.stable >= message.commit:
-        core.suspect = 0
-        core.report(Notice.SUSPECT_TAIL, "the leader supplied the tail; this replica counts again")
+    if not core.suspect or core.log.term_at(core.commit) != core.term:
+        return
+    needed = core.commit if core.term > core.suspect_term else max(core.commit, core.suspect)
+    if min(core.matched, core.log.stable) >= needed:
+        core.trust("the leader supplied the tail")
 
 
 def acknowledge(core: Core) -> None:
     """Entries became durable: tells the leader, if that is news to it."""
     if core.leader is None or core.is_leader or core.leader_round == 0:
         return
+    _regain(core)
     if min(core.matched, core.log.stable) > core.acknowledged:
         _say(core, core.leader, core.leader_round)
 
@@ -179,4 +182,4 @@ def _say(core: Core, leader: Replica, round_: int) -> None:
     match = min(core.matched, core.log.stable)
     core.acknowledged = max(core.acknowledged, match)
     core.answered_round = max(core.answered_round, round_)
-    core.send(leader, AppendReply(core.term, True, match if not core.suspect else 0, round_))
+    core.send(leader, AppendReply(core.term, True, match, round_, counted=not core.suspect))

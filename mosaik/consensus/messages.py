@@ -155,14 +155,17 @@ class AppendEntries(Body, frozen=True, tag=6):
 
 
 class AppendReply(Body, frozen=True, tag=7):
-    """``match`` is durable at the follower. After a refusal ``hint`` is where to try next."""
+    """``match`` is durable at the follower. After a refusal ``hint`` is where to try next.
+
+    A replica with a suspect tail is sent entries like any other, but what it holds is not ``counted``.
+    """
 
     term: int
     success: bool
     match: int
     round: int
     hint: Cursor = Cursor()
-    missing: bool = False
+    counted: bool = True
 
 
 class InstallSnapshot(Body, frozen=True, tag=8):

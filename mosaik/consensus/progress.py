@@ -51,12 +51,16 @@ class Progress(msgspec.Struct):
         self.probing = False
         self.outstanding.clear()
 
-    def acknowledge(self, match: int) -> bool:
-        """It holds everything up to ``match``; tells whether that is news."""
+    def acknowledge(self, match: int, *, counted: bool) -> bool:
+        """It holds everything up to ``match``; tells whether that is news.
+
+        What does not count towards a majority makes room in the window all the same.
+        """
         while self.outstanding and self.outstanding[0] <= match:
             self.outstanding.popleft()
-        news = match > self.match
-        self.match = max(self.match, match)
+        news = counted and match > self.match
+        if counted:
+            self.match = max(self.match, match)
         if not self.streaming:
             self.streaming = True
             self.next = max(self.next, match + 1)

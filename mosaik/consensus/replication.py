@@ -228,8 +228,10 @@ def on_append_reply(core: Core, sender: Replica, reply: AppendReply) -> None:
     progress.heard = core.now
     progress.confirmed = max(progress.confirmed, reply.round)
     if reply.success:
-        core.raise_floor(sender, Cursor(reply.term, reply.match))
-        news = progress.acknowledge(min(reply.match, core.log.last_index))
+        match = min(reply.match, core.log.last_index)
+        if reply.counted:
+            core.raise_floor(sender, Cursor(reply.term, reply.match))
+        news = progress.acknowledge(match, counted=reply.counted)
         if news or progress.next <= core.log.last_index:
             core.broadcast_due = True
     elif not progress.streaming or reply.hint.index < progress.next - 1:

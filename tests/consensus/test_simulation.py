@@ -15,6 +15,7 @@ import pytest
 
 from mosaik.consensus import election
 from mosaik.consensus.core import Core
+from mosaik.consensus.progress import Progress
 from tests.consensus.mutants import counts_old_terms, scenarios
 from tests.consensus.mutants.registry import nothing
 from tests.consensus.simulation import Property, Scenario, Simulation, Violation
@@ -116,3 +117,34 @@ def test_a_group_that_stays_dead_is_noticed() -> None:
             except Violation as violation:
                 found.append(violation.property)
     assert Property.LIVENESS in found
+
+
+def test_a_repaired_tail_that_never_catches_up_is_noticed() -> None:
+    """What a suspect replica confirms does not count, but has to make room in the leader's window."""
+    damage = replace(
+        scenarios.CHURN,
+        seconds=6.0,
+        fault_every=0.6,
+        window=1,
+        message_bytes=100,
+        faults={"damage": 1},
+    )
+
+    def acknowledge(progress: Progress, match: int, *, counted: bool) -> bool:
+        return before(progress, match if counted else 0, counted=counted)
+
+    before = Progress.acknowledge
+
+    def stuck() -> list[Property]:
+        found: list[Property] = []
+        for seed in range(6):
+            try:
+                Simulation(seed, damage).run()
+            except Violation as violation:
+                found.append(violation.property)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "acknowledge", acknowledge)
+        assert set(stuck()) == {Property.LIVENESS}
+    assert stuck() == []

@@ -247,7 +247,7 @@ class Faults:
         """The end of a disk cannot be read any more; of one disk at a time, and not the only voter's,
         since then nobody could have the acknowledged entries still."""
         node = self._any()
-        if node is None or node.core is None or any(n.store.suspect for n in self._nodes()):
+        if node is None or node.core is None or any(n.suspect for n in self._nodes()):
             return
         shared = len(node.core.view.configuration.voters) > 1
         self.simulation.crash(node)

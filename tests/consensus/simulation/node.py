@@ -66,6 +66,11 @@ class SimNode:
         assert self.core is not None
         return self.core._core.log
 
+    @property
+    def suspect(self) -> bool:
+        """It misses, or may miss, a tail that it once acknowledged."""
+        return bool(self.store.suspect or (self.core is not None and self.core._core.suspect))
+
     def start(self, now: float, chance: random.Random) -> None:
         """Starts the process on whatever the disk holds."""
         self.incarnation += 1

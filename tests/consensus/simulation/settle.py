@@ -158,7 +158,7 @@ class Settling:
 
     def _quorum_is_gone(self, history: bytes, nodes: list[SimNode]) -> bool:
         # A store with a damaged tail neither votes nor counts until a leader mends it.
-        present = {node.replica for node in nodes if not node.store.suspect}
+        present = {node.replica for node in nodes if not node.suspect}
 
         def gone(configuration: Configuration) -> bool:
             voters = configuration.voters

@@ -96,8 +96,12 @@ class SimStore:
             _check_names(hard, anchor, entries)
         _require(not entries or entries[-1].term <= hard.term, "an entry is of a term not reached")
         self.hard_state, self.anchor, self.entries = hard, anchor, entries
-        if batch.reset_to is not None or batch.truncate_from is not None or batch.entries:
-            # Whatever is written lies where the damage was.
+        if (
+            batch.reset_to is not None
+            or batch.truncate_from is not None
+            or self.last >= self.suspect
+        ):
+            # Whatever is written lies where the damage was; a part of it leaves the rest suspect.
             self.suspect = 0
 
     def recovered(self, peer: bytes, newest: int) -> Recovered:
