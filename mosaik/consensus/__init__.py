@@ -4,6 +4,7 @@ No clock, no chance of its own, no I/O: time, randomness and messages are argume
 """
 
 from mosaik.consensus.effects import (
+    LAST_VOTER,
     Accepted,
     Done,
     Effects,
@@ -34,6 +35,7 @@ from mosaik.consensus.parameters import Parameters
 from mosaik.consensus.step import Consensus
 
 __all__ = [
+    "LAST_VOTER",
     "Accepted",
     "Bonded",
     "Consensus",

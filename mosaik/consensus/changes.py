@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from mosaik.consensus import reads, replication
 from mosaik.consensus.core import Core
-from mosaik.consensus.effects import Done, Refused
+from mosaik.consensus.effects import LAST_VOTER, Done, Refused
 from mosaik.consensus.messages import JoinReply, JoinRequest, LeaveReply, LeaveRequest
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.membership import (
@@ -238,7 +238,7 @@ def request_removal(core: Core, replica: Replica, waiter: int | Replica) -> None
             core.removing.setdefault(replica, []).append(waiter)
         return
     if core.configuration.voters == (replica,):
-        _refuse_removal(core, waiter, "it is the last voter")
+        _refuse_removal(core, waiter, LAST_VOTER)
         return
     waiters = core.removing.setdefault(replica, [])
     if waiter not in waiters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.membership import Configuration, Replica
 
 __all__ = [
+    "LAST_VOTER",
     "Accepted",
     "Done",
     "Effects",
@@ -24,6 +25,10 @@ __all__ = [
     "View",
     "Write",
 ]
+
+
+#: The reason of a `Refused` that protects a history from ending by accident.
+LAST_VOTER: Final = "it is the last voter"
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from mosaik.consensus import changes
 from mosaik.consensus.core import Core
-from mosaik.consensus.effects import Done, Notice, Refused
+from mosaik.consensus.effects import LAST_VOTER, Done, Notice, Refused
 from mosaik.consensus.inputs import Leave, Transfer
 from mosaik.consensus.messages import LeaveReply, LeaveRequest, TimeoutNow
 from mosaik.primitives.membership import Replica, Role
@@ -157,7 +157,7 @@ def _leave_as_leader(core: Core) -> None:
     if not any(m.role is Role.LEARNER and not m.observer for m in core.configuration.members):
         token, core.leave_token = core.leave_token, None
         if token is not None:
-            core.answer(Refused(token, core.me, "it is the last voter"))
+            core.answer(Refused(token, core.me, LAST_VOTER))
 
 
 def on_leave_reply(core: Core, sender: Replica, reply: LeaveReply) -> None:

@@ -29,7 +29,7 @@ class Pending(asyncio.Future[T], Coroutine[Any, Any, T]):
 
     The work has begun when this is made: awaiting it only waits, and dropping or cancelling it takes
     nothing back. It is a future that may also be given to ``asyncio.create_task`` or a ``TaskGroup``,
-    which take coroutines only.
+    which take coroutines only; ``asyncio.wait`` refuses it as it does every coroutine.
     """
 
     __slots__ = ("_steps",)

@@ -22,7 +22,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from mosaik.consensus import Consensus, Leave, Refused, Transfer
+from mosaik.consensus import LAST_VOTER, Consensus, Leave, Refused, Transfer
 from mosaik.groups.bond import BondTable
 from mosaik.groups.config import GroupConfig
 from mosaik.groups.mesh import Mesh
@@ -318,7 +318,7 @@ class RunningGroup:
                 f"{what}: no answer within {patience:g} s; it may still happen"
             ) from None
         if isinstance(answer, Refused):
-            if "last voter" in answer.reason:
+            if answer.reason == LAST_VOTER:
                 raise LastVoter(
                     "the only voter cannot leave: that would end the history and all it holds; "
                     "leave(end_history=True) does so"
