@@ -191,6 +191,11 @@ class _Setting(NamedTuple):
                 f"{self.source}: there is no setting {self.name!r} in [{self.section}]; {hint}"
             )
         value = self.value
+        if value == "" and self.name != "bootstrap":
+            # An unset shell variable, most likely; a node must not become a volatile one by it.
+            raise ConfigError(
+                f"{self.source}: [{self.section}] {self.name} is empty; give it a value, or leave it out"
+            )
         if self.text and self.name == "bootstrap":
             value = [address.strip() for address in value.split(",") if address.strip()]
         try:

@@ -18,6 +18,7 @@ from mosaik.primitives.digest import Digest, PeerId
 from mosaik.primitives.errors import ConfigError, NetworkError
 from mosaik.primitives.peer import SecretKey, SignedPeerEntry
 from mosaik.transport import CloseReason, Identity, Link, TlsTransport, Transport
+from mosaik.transport.address import HostPort
 
 if TYPE_CHECKING:
     from mosaik.groups import Groups
@@ -64,7 +65,7 @@ class Network:
         config: settings that were loaded already.
 
     Raises:
-        ConfigError: there is no name, or a setting is wrong.
+        ConfigError: there is no name, a setting is wrong, or an address is not ``host:port``.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Network:
     ) -> None:
         self.config = config if config is not None else Config.load()
         settings = self.config.network
-        name = name or settings.name
+        name = settings.name if name is None else name
         if not name:
             raise ConfigError(
                 "the network has no name; say Network('my-app') or set [network] name"
@@ -92,8 +93,9 @@ class Network:
         directory = data_dir if data_dir is not None else settings.data_dir
         self._directory = None if directory is None else Path(directory).absolute()
         self._identity_given = identity
-        self._bootstrap = tuple(settings.bootstrap if bootstrap is None else bootstrap)
+        self._bootstrap = _addresses(settings.bootstrap if bootstrap is None else bootstrap)
         self._listen = listen or settings.listen or "127.0.0.1:0"
+        HostPort.parse(self._listen)
         self._advertise = tuple(advertise)
         self._make_transport = transport or self._tls
         self._discovery_config = discovery
@@ -271,6 +273,21 @@ class Network:
         return TlsTransport(secret, network, listen=self._listen, advertise=self._advertise)
 
 
+def _addresses(given: Iterable[str]) -> tuple[str, ...]:
+    """Addresses to dial, checked now: later a wrong one would merely never answer."""
+    if isinstance(given, str):
+        raise ConfigError(
+            f"bootstrap takes a list of addresses, such as [{given!r}], not one string"
+        )
+    addresses = tuple(given)
+    for address in addresses:
+        if HostPort.parse(address).port == 0:
+            raise ConfigError(
+                f"{address!r} cannot be dialled; name the port that the node listens on"
+            )
+    return addresses
+
+
 class _Handlers:
     """Who takes which links. Holds no `Network`, so that a forgotten one can be collected."""
 
@@ -305,6 +322,7 @@ class _GroupsNode:
         self.durable: Final = running.identity.durable
         self.data_dir: Final = network.data_dir
         self.storage_url: Final = network.storage_url
+        self.consensus: Final = network.config.consensus.settings()
         self._discovery = running.discovery
         self._transport = running.transport
         self.accept: Final = handlers.add

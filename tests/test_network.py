@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -11,14 +12,19 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mosaik.config import Config
+from mosaik.discovery import DiscoveryConfig
+from mosaik.groups import ConsensusConfig, GroupKey
+from mosaik.machines import NoOp
 from mosaik.network import Network
 from mosaik.primitives.digest import Digest
 from mosaik.primitives.errors import BindError, ConfigError, DialError, IdentityError, NetworkError
 from mosaik.primitives.peer import SecretKey
+from mosaik.testing.ports import free_ports
 from mosaik.transport import CloseReason, Identity, Link, MemoryHub
 from mosaik.transport.identity import write_key_file
 
@@ -290,3 +296,39 @@ async def test_no_task_and_no_descriptor_stays_behind() -> None:
         await run()
     assert len(os.listdir("/proc/self/fd")) <= before
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "why"),
+    [
+        ("127.0.0.1:4433", "takes a list of addresses"),
+        (["10.0.0.1"], "'10.0.0.1' is not an address; write HOST:PORT"),
+        (["10.0.0.1:0"], "name the port"),
+    ],
+)
+def test_a_wrong_bootstrap_address_is_refused(bootstrap: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Network("test", bootstrap=bootstrap)
+
+
+async def test_an_address_where_nobody_answers_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="mosaik.discovery")
+    fast = DiscoveryConfig(first_backoff=0.01, max_backoff=0.01)
+    (port,) = free_ports(1)
+    async with Network("test", bootstrap=[f"127.0.0.1:{port}"], discovery=fast):
+        tried: list[logging.LogRecord] = []
+        while len(tried) < 3:
+            await asyncio.sleep(0.01)
+            tried = [r for r in caplog.records if str(port) in r.getMessage()]
+    assert [r.levelno for r in tried[:3]] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
+
+
+async def test_configured_parameters_are_a_groups_defaults() -> None:
+    settings = Config.load(environ={}, arguments={"consensus.bootstrap_expect": 3})
+    async with Network("test", config=settings) as network:
+        stage = network.groups().with_key(GroupKey.generate())
+        assert stage._config(NoOp()).consensus.bootstrap_expect == 3
+        other = stage.with_consensus_config(ConsensusConfig(bootstrap_expect=2))
+        assert other._config(NoOp()).consensus.bootstrap_expect == 2

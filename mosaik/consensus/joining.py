@@ -18,7 +18,7 @@ __all__ = ["on_join_reply", "tick"]
 
 def tick(core: Core) -> None:
     """Chooses a history to join; asks to be let in; gives up what cannot be reached."""
-    if not core.able or core.lost:
+    if core.quarantine or core.lost:
         return
     if core.pristine:
         _choose(core)

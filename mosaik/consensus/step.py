@@ -108,29 +108,29 @@ class Consensus:
     def __init__(
         self, parameters: Parameters, recovered: Recovered, rng: random.Random, now: float
     ) -> None:
-        self._core = Core(parameters, recovered, rng, now)
-        self._start()
-
-    def _start(self) -> None:
-        core = self._core
-        if core.suspect and core.configuration.voters == (core.me,):
-            # Nobody else could supply the tail, and nobody else ever saw it acknowledged.
-            core.report(
-                Notice.SUSPECT_TAIL,
-                f"cut the damaged entries {core.log.last_index + 1} to {core.suspect}: "
-                "this replica is the only voter",
-            )
-            core.suspect = 0
-            core.log.discard_damaged()
-        elif core.suspect:
-            core.report(
-                Notice.SUSPECT_TAIL,
-                f"entries {core.log.last_index + 1} to {core.suspect} are damaged: this replica "
-                "neither votes nor counts until a leader supplies them",
-            )
+        self._core = core = Core(parameters, recovered, rng, now)
+        if core.suspect:
+            self._face_damage(recovered)
         if core.configuration.voters == (core.me,):
             # Alone, there is nobody to wait for.
             core.election_due = core.now
+
+    def _face_damage(self, recovered: Recovered) -> None:
+        core = self._core
+        damaged = f"entries {core.log.last_index + 1} to {core.suspect} are damaged"
+        known = all(index <= core.log.last_index for index in recovered.hard_state.configs)
+        if known and [member.replica for member in core.configuration.members] == [core.me]:
+            # No damaged entry admitted anybody, and nobody else ever saw one acknowledged.
+            core.report(
+                Notice.SUSPECT_TAIL, f"{damaged} and were cut: this replica is the only member"
+            )
+            core.suspect = 0
+            core.log.discard_damaged()
+            return
+        core.report(
+            Notice.SUSPECT_TAIL,
+            f"{damaged}: this replica neither votes nor counts until a leader supplies them",
+        )
 
     @property
     def view(self) -> View:

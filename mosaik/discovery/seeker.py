@@ -150,7 +150,9 @@ class Seeker:
                 try:
                     peer = await self._connect(address, expect)
                 except DialError as error:
-                    log.debug("no discovery link: %s", error)
+                    # Once at each bootstrap address: it may be misspelt, and nobody else would say so.
+                    first = expect is None and key not in self._failures
+                    log.log(logging.WARNING if first else logging.DEBUG, "%s; trying on", error)
                 else:
                     if expect is None:
                         self._who[address] = peer

@@ -68,7 +68,7 @@ class _Stage:
         self._auth = auth
 
     def with_consensus_config(self, config: ConsensusConfig) -> Self:
-        """Sets the parameters; the last call counts. Without one the defaults hold.
+        """Sets the parameters; the last call counts. Without one the configuration's hold.
 
         Raises:
             ConfigError: it is not a `ConsensusConfig`.
@@ -188,7 +188,18 @@ class MachineStage(_Joinable[C, Q, R]):
             storage: a backend's name (``"lmdb"``: in the node's data directory), a URL, an opened
                 environment, or a log of one.
             allow_volatile: take a store, other than memory, that does not survive this process.
+
+        Raises:
+            ConfigError: it is none of these.
         """
+        if not isinstance(storage, str | Storage | StorageEnvironment):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+            raise ConfigError(
+                f"with_log_storage takes a backend's name, a URL, or an opened store, not {storage!r}"
+            )
+        if not storage:
+            raise ConfigError(
+                "with_log_storage got an empty name; name a backend, or leave the call out"
+            )
         chosen = StorageChoice(storage, allow_volatile=allow_volatile)
         return StorageStage(
             self._joiner, self._key, self._machine, self._consensus, self._auth, chosen

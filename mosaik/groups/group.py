@@ -19,7 +19,13 @@ from mosaik.groups.when import When
 from mosaik.primitives.cursor import Applied, Cursor, Index, IndexRange
 from mosaik.primitives.digest import Digest, PeerId
 from mosaik.primitives.entry import HEADER_SIZE, MAX_ENTRY_SIZE
-from mosaik.primitives.errors import CodecError, FrameTooLarge, HistoryLost, NoCommands
+from mosaik.primitives.errors import (
+    CodecError,
+    ConfigError,
+    FrameTooLarge,
+    HistoryLost,
+    NoCommands,
+)
 
 __all__ = ["Group"]
 
@@ -175,11 +181,18 @@ class Group(Generic[C, Q, R]):
 
         Raises:
             QueryOffline: a strong answer could not be had in time.
+            ConfigError: there is no such consistency.
         """
+        try:
+            wanted = Consistency(consistency)
+        except ValueError as error:
+            raise ConfigError(
+                f"there is no consistency {consistency!r}; say Consistency.STRONG or Consistency.WEAK"
+            ) from error
         if self._running.over or not self._open:
             raise self._running.terminated()
         pending: Pending[R] = Pending(loop=self._loop)
-        if consistency is Consistency.STRONG:
+        if wanted is Consistency.STRONG:
             self._replica.reads.ask(query, pending)
             self._replica.wake()
         else:

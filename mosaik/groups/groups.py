@@ -7,7 +7,7 @@ import logging
 from typing import Any, Final, TypeVar
 
 from mosaik.groups.builder import KeyStage
-from mosaik.groups.config import GroupConfig
+from mosaik.groups.config import ConsensusConfig, GroupConfig
 from mosaik.groups.group import Group
 from mosaik.groups.handshake import HandshakeFailed, read_start
 from mosaik.groups.key import GroupKey
@@ -50,14 +50,14 @@ class Groups:
         """Begins to describe a group; see `mosaik.groups.builder`.
 
         Raises:
-            ConfigError: it is not a `GroupKey`.
+            ConfigError: it is not a `GroupKey`, or the configured parameters contradict each other.
         """
         if not isinstance(key, GroupKey):  # pyright: ignore[reportUnnecessaryIsInstance]  # for the untyped
             raise ConfigError(
                 "with_key takes a GroupKey: GroupKey.generate(), from_secret(), from_passphrase() or "
                 f"from_file(), not {type(key).__name__}"
             )
-        return KeyStage(self, key)
+        return KeyStage(self, key, ConsensusConfig.from_mapping(self._node.consensus))
 
     def join(
         self, config: GroupConfig, machine: StateMachine[C, Q, R], storage: StorageChoice

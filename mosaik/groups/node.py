@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,11 @@ class Node(Protocol):
     @property
     def storage_url(self) -> str | None:
         """The store that the configuration names."""
+        ...
+
+    @property
+    def consensus(self) -> Mapping[str, Any]:
+        """The parameters of groups that the configuration sets, by name."""
         ...
 
     def entry(self) -> SignedPeerEntry:

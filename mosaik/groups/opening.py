@@ -55,7 +55,9 @@ class StorageChoice:
         Raises:
             ConfigError: the store is durable and the node's identity is not.
         """
-        storage = self.storage if self.storage is not None else node.storage_url or MEMORY
+        storage = self.storage if self.storage is not None else node.storage_url
+        if storage is None:
+            storage = MEMORY
         if isinstance(storage, str) and not _in_memory(storage):
             _require_identity(node, storage)
         return StorageChoice(storage, allow_volatile=self.allow_volatile)
@@ -90,12 +92,14 @@ def recover(log: Storage[Any], peer: bytes) -> Recovered:
     """
     hard, anchor, tail = log.hard_state, log.anchor, log.tail
     configurations: list[tuple[int, Any]] = []
+    suspect = log.suspect
     for index in hard.configs:
+        if suspect is not None and index in suspect:
+            continue  # not in force until a leader supplies it again
         entry = log.get(index)
         if entry is None:
             raise CorruptEntry(index, "the configuration that the hard state names is missing")
         configurations.append((index, configuration_codec.decode(entry.payload)))
-    suspect = log.suspect
     return Recovered(
         peer=peer,
         hard_state=hard,

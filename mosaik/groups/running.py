@@ -25,6 +25,7 @@ from typing import Any, Final
 from mosaik.consensus import LAST_VOTER, Consensus, Leave, Refused, Transfer
 from mosaik.groups.bond import BondTable
 from mosaik.groups.config import GroupConfig
+from mosaik.groups.founding import Founding
 from mosaik.groups.mesh import Mesh
 from mosaik.groups.node import Node
 from mosaik.groups.opening import StorageChoice, open_log
@@ -113,6 +114,7 @@ class RunningGroup:
             fatal=self._fatal,
         )
         self.mesh = Mesh(node, config, self.bonds, self.replica)
+        self._founding = Founding(config, self.bonds, self._has_history)
         name = f"mosaik group {config.group_id.short}"
         self.task = self._loop.create_task(self._run(after), name=name)
 
@@ -185,6 +187,8 @@ class RunningGroup:
             self.replica.attach(core, opened)
             if not self._served:
                 self._served = True
+                if not core.view.history:
+                    self._founding.begin(volatile=opened.volatile)
                 self.node.add_group(config.group_id)
                 self.mesh.start()
             error = await self._until_broken()
@@ -223,8 +227,12 @@ class RunningGroup:
         if not self._broken.done():
             self._broken.set_result(None)
 
+    def _has_history(self) -> bool:
+        return self.replica.view is not None and bool(self.replica.view.history)
+
     async def _shut_down(self) -> None:
         self.over = True
+        self._founding.end()
         self.replica.stop(self.terminated)
         if self._served:
             self.node.remove_group(self.config.group_id)

@@ -57,6 +57,9 @@ class Applied(Index, Generic[R]):
         self.result = result
         return self
 
+    def __str__(self) -> str:
+        return str(int(self))
+
     def __repr__(self) -> str:
         return f"Applied({int(self)}, result={self.result!r})"
 

@@ -129,3 +129,14 @@ def test_a_slip_in_the_environment(variable: str, value: str, message: str) -> N
 def test_every_consensus_parameter_can_be_set() -> None:
     settable = {field.name for field in msgspec.structs.fields(ConsensusSection)}
     assert settable == {field.name for field in fields(ConsensusConfig)}
+
+
+@pytest.mark.parametrize("variable", ["MOSAIK_STORAGE__URL", "MOSAIK_NETWORK__DATA_DIR"])
+def test_an_empty_setting_is_refused(variable: str) -> None:
+    """Else an unset shell variable would make a durable node a volatile one."""
+    with pytest.raises(ConfigError, match=rf"{variable}: .* is empty; give it a value"):
+        Config.load(environ={variable: ""})
+
+
+def test_no_bootstrap_addresses_may_be_said_as_an_empty_variable() -> None:
+    assert Config.load(environ={"MOSAIK_NETWORK__BOOTSTRAP": ""}).network.bootstrap == ()

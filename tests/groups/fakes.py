@@ -79,6 +79,7 @@ class FakeNode:
         self.crashed = False
         self.data_dir: Path | None = None
         self.storage_url: str | None = None
+        self.consensus: dict[str, Any] = {}
         self.transport: MemoryTransport = world.hub.bind(self.secret, world.network)
         now = int(time.time() * 1000)
         self._entry = PeerEntry(

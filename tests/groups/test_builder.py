@@ -164,3 +164,11 @@ async def test_handles_are_typed_by_their_machine(node: FakeNode) -> None:
         await g.when().online()
         result: int = (await g.execute(3)).result
         assert result == 3
+
+
+async def test_a_path_is_no_storage(node: FakeNode) -> None:
+    stage: Any = node.groups.with_key(KEY).with_state_machine(Counter())
+    with pytest.raises(ConfigError, match=r"takes a backend.s name, a URL, or an opened store"):
+        stage.with_log_storage(Path("/var/lib/raft.db"))
+    with pytest.raises(ConfigError, match="empty name"):
+        stage.with_log_storage("")

@@ -427,3 +427,35 @@ async def test_a_forgotten_group_warns_and_closes(world: World) -> None:
     with pytest.warns(ResourceWarning, match="never closed"):
         held.clear()
     await asyncio.wait_for(task, 2)
+
+
+async def test_a_consistency_may_be_said_as_text_and_not_misspelt(world: World) -> None:
+    nodes = [await world.node() for _ in range(3)]
+    groups = [join(node, config=fast(bootstrap_expect=3)) for node in nodes]
+    await asyncio.gather(*(group.when().online() for group in groups))
+    with pytest.raises(ConfigError, match="no consistency 'storng'"):
+        groups[0].query(Counter.Value(), "storng")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for other in nodes[1:]:
+        await other.groups.close()
+    with pytest.raises(QueryOffline):  # a weak answer could be had
+        await groups[0].query(Counter.Value(), "strong")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await groups[0].close()
+
+
+async def test_founders_that_do_not_meet_are_reported(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await world.node()
+    async with join(node, config=fast(bootstrap_expect=3)):
+        while not (lines := [r.getMessage() for r in caplog.records if "have met" in r.message]):
+            await asyncio.sleep(0.01)
+    assert "1 of the 3 nodes that bootstrap_expect asks for have met" in lines[0]
+
+
+async def test_a_durable_history_begun_alone_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await world.node()
+    async with join(node) as group:
+        await group.when().online()
+    assert [r for r in caplog.records if "bootstrap_expect is 1" in r.getMessage()]
