@@ -62,7 +62,12 @@ def demo(
     records = read_records(source)
     options = Options(backend=backend, nodes=nodes, kills=kills, records=records)
     place = directory or Path(tempfile.mkdtemp(prefix="mosaik-demo-"))
-    if place.exists() and any(place.iterdir()):
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        empty = not any(place.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{place} cannot be the demo's directory: {error.strerror}") from error
+    if not empty:
         raise ConfigError(f"{place} is not empty; the demo needs a directory of its own")
     try:
         with open_progress(kills) as progress:

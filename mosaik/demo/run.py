@@ -92,6 +92,8 @@ async def run_demo(options: Options, directory: Path, progress: Progress) -> Rep
     )
     progress.say(f"starting {options.nodes} nodes on {options.backend} in {directory}")
     async with cluster:
+        progress.say("waiting for a leader")
+        await cluster.online(timeout=PATIENCE)
         load = await _replicate(options, cluster, report, progress)
         progress.say("stopping all nodes")
         await cluster.stop()
@@ -115,9 +117,14 @@ async def _replicate(
         consensus = cluster.consensus.with_leadership(Observer())
         builder = network.groups().with_key(cluster.key).with_state_machine(Map(str, str))
         async with builder.with_consensus_config(consensus).join() as group:
-            progress.say("waiting for a leader")
-            async with asyncio.timeout(PATIENCE):
-                await group.when().online()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await group.when().online()
+            except TimeoutError as error:
+                raise DemoStalled(
+                    f"the demo could not join its own group within {PATIENCE:.0f} s; what the nodes said "
+                    f"is in {cluster.directory}"
+                ) from error
             killer = _Killer(options, cluster, group, report, progress)
             load = Load(
                 group,

@@ -338,6 +338,9 @@ class GroupConfig:
         """Whether a peer's entry carries, for each validator, a ticket that it accepts."""
         return all(_satisfied(validator, entry) for validator in self.auth)
 
+    def __str__(self) -> str:
+        return f"group {self.group_id.short}"
+
     def __repr__(self) -> str:
         return f"GroupConfig({self.group_id.short})"
 

@@ -100,19 +100,26 @@ class Process:
     async def _read(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
         while line := await child.stdout.readline():
-            event = json.loads(line)
-            if event.get("event") == "answer":
+            event = _event(line)
+            if event is None:
+                # The application printed something; it belongs to what the process says to people.
+                await asyncio.to_thread(self._note, line)
+            elif event["event"] == "answer":
                 self._answered(event)
-                continue
-            async with self._arrived:
-                self.events.append(event)
-                self._arrived.notify_all()
+            else:
+                async with self._arrived:
+                    self.events.append(event)
+                    self._arrived.notify_all()
         await child.wait()
         for waiting in self._answers.values():
             if not waiting.done():
                 waiting.set_exception(self._unexpected("ended before it answered"))
         async with self._arrived:
             self._arrived.notify_all()
+
+    def _note(self, line: bytes) -> None:
+        with self._log.open("ab") as log:
+            log.write(line)
 
     def _answered(self, event: Event) -> None:
         waiting = self._answers.get(event["id"])
@@ -222,3 +229,15 @@ class Process:
             f"{' '.join(self._command)}: {what} (exit status {status}); its last events: "
             f"{self.events[-5:]}; it said:\n{said}"
         )
+
+
+def _event(line: bytes) -> Event | None:
+    """The event that a line reports, or None when it reports none."""
+    try:
+        event: Any = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or "event" not in event:
+        return None
+    reported: Event = event
+    return reported

@@ -48,3 +48,19 @@ def test_lines_from_standard_input(tmp_path: Path) -> None:
         done.stdout.splitlines()[-1] == "acknowledged=300 lost=0 unknown=0 kills=0 backend=sqlite"
     )
     assert (tmp_path / "demo" / "node-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--backend", "sqllite"], "no storage backend is called 'sqllite'"),
+        (["--backend", "sqlite:///nowhere?snyc=os"], "no option 'snyc'; did you mean sync?"),
+        (["--directory", "/proc/nowhere"], "cannot be the demo's directory"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(arguments: list[str], why: str) -> None:
+    done = demo(*arguments)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("mosaik: ")
+    assert why in last

@@ -138,3 +138,11 @@ def test_ports_are_free_and_differ() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert all(port < 32_768 for port in ports)
+
+
+async def test_what_the_application_prints_is_no_event(make: Make, tmp_path: Path) -> None:
+    process = make("print('hello'); print(5); say(event='here'); sys.stdin.readline()")
+    await process.start()
+    await process.until("here")
+    assert [event["event"] for event in process.events] == ["here"]
+    assert (tmp_path / "log").read_text() == "hello\n5\n"
