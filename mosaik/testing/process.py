@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from mosaik.primitives.errors import MosaikError
 
 __all__ = ["Event", "Process", "ProcessEnded", "RequestFailed"]
@@ -234,10 +236,7 @@ class Process:
 def _event(line: bytes) -> Event | None:
     """The event that a line reports, or None when it reports none."""
     try:
-        event: Any = json.loads(line)
-    except ValueError:
+        event = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
         return None
-    if not isinstance(event, dict) or "event" not in event:
-        return None
-    reported: Event = event
-    return reported
+    return event if "event" in event else None
