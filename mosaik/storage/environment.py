@@ -151,7 +151,7 @@ class EngineEnvironment:
                 if self._watermark is not None:
                     self._guard_mark(self._watermark.flush)
             finally:
-                self._release(clean=self._poison is None)
+                self._let_go()
 
     # -- for logs -----------------------------------------------------------------------------------
 
@@ -302,6 +302,15 @@ class EngineEnvironment:
         except Exception as release:  # noqa: BLE001
             # The first failure is what matters; the second says nothing new of the disk.
             error.add_note(f"closing the engine then failed, too: {release!r}")
+
+    def _let_go(self) -> None:
+        """Releases the store; a driver's own error becomes `StorageUnavailable`."""
+        try:
+            self._release(clean=self._poison is None)
+        except MosaikError:
+            raise
+        except Exception as error:
+            raise StorageUnavailable(f"closing failed: {error}", url=self.url) from error
 
     def _release(self, *, clean: bool) -> None:
         engine, self._engine = self._engine, None

@@ -31,6 +31,7 @@ import msgspec
 
 from mosaik.primitives.errors import ConfigError, CorruptEntry, StorageFull, StorageUnavailable
 from mosaik.storage.contract import Capability, Description, SyncMode
+from mosaik.storage.directory import sync_directory
 from mosaik.storage.engine import Change
 from mosaik.storage.plugin import EnginePlugin, Place
 from mosaik.storage.url import Size
@@ -44,6 +45,8 @@ _CAPABILITIES: Final = frozenset(Capability)
 #: The engine that writes the 0.9 file format, in the numbering of ``lmdb.open(lib_version=...)``.
 _ENGINE_0_9: Final = 0
 _OPENED: Final = b"mosaik-opened"
+#: Bytes that a transaction writes beside its rows, at most, by a rough guess.
+_TREE_PAGES: Final = 1 << 18
 
 
 class LmdbOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +96,7 @@ class LmdbEngine:
                 self._rows = self._environment.open_db(b"rows")
                 self._meta = self._environment.open_db(b"meta")
                 # LMDB never syncs the directory in which it made its files.
-                _sync_directory(path)
+                sync_directory(path)
             except BaseException:
                 self._environment.close()
                 raise
@@ -181,9 +184,22 @@ class LmdbEngine:
             except self._lmdb.MapFullError:
                 self._grow()
             except self._lmdb.Error as error:
-                if error.code in {errno.ENOSPC, errno.EDQUOT} and self._is_sound():
+                if self._found_no_room(error, changes) and self._is_sound():
                     raise StorageFull("the disk is full", url=self._url) from error
                 raise
+
+    def _found_no_room(self, error: lmdb.Error, changes: Sequence[Change]) -> bool:
+        """Whether the pages of a transaction did not fit on the disk.
+
+        LMDB reports a write of which only the beginning did as an input/output error. Should it have
+        been a sync after all, nothing is lost either: none of these pages counts yet, and who tries
+        again writes them anew.
+        """
+        if error.code != errno.EIO:
+            return error.code in {errno.ENOSPC, errno.EDQUOT}
+        space = os.statvfs(self._path)
+        size = sum([len(blob) for change in changes for _, blob in change.rows])
+        return space.f_bavail * space.f_frsize < size + _TREE_PAGES
 
     def _is_sound(self) -> bool:
         """Whether a failed commit came to nothing.
@@ -254,11 +270,13 @@ class LmdbEngine:
         )
 
     def close(self) -> None:
-        if self._sync is SyncMode.OS:
-            # What the process leaves behind is then as durable as a clean close says.
-            with self._mapped(opening=False):
-                self._environment.sync(True)
-        self._environment.close()
+        try:
+            if self._sync is SyncMode.OS:
+                # What the process leaves behind is then as durable as a clean close says.
+                with self._mapped(opening=False):
+                    self._environment.sync(True)
+        finally:
+            self._environment.close()
 
 
 def _key(log: bytes, index: int) -> bytes:
@@ -267,14 +285,6 @@ def _key(log: bytes, index: int) -> bytes:
 
 def _index(key: bytes) -> int:
     return int.from_bytes(key[-8:], "big")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _connect(place: Place, options: LmdbOptions) -> LmdbEngine:

@@ -7,6 +7,7 @@ absent on disk: what an opening shows must be durable before it is shown (rule 6
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
@@ -15,8 +16,9 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from mosaik.primitives.errors import ConfigError, StorageUnavailable
+from mosaik.primitives.errors import ConfigError, MosaikError, StorageFull, StorageUnavailable
 from mosaik.storage.contract import StorageEnvironment, SyncMode
+from mosaik.storage.directory import make_directory
 from mosaik.storage.engine import Engine
 from mosaik.storage.environment import EngineEnvironment
 from mosaik.storage.identity import claim
@@ -81,7 +83,12 @@ def open_engine_store(
     def open_() -> StorageEnvironment:
         if beside is not None:
             _make_directory(beside.lock.parent)
-        return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+        try:
+            return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+        except MosaikError:
+            raise
+        except Exception as error:
+            raise _refusal(error, shown) from error
 
     return share(key, options, open_, peer=peer)
 
@@ -153,9 +160,16 @@ def _locate(plugin: EnginePlugin[O], url: StorageURL, data_dir: Path | None) -> 
         raise StorageUnavailable(f"{path} cannot be resolved: {error}", url=str(url)) from error
 
 
+def _refusal(error: Exception, url: str) -> StorageUnavailable | StorageFull:
+    """A failed write or sync of an opening, which is the kernel's error or the driver's own."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageFull("no space to open the store", url=url)
+    return StorageUnavailable(f"the store cannot be opened: {error}", url=url)
+
+
 def _make_directory(path: Path) -> None:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path)
     except OSError as error:
         raise StorageUnavailable(
             f"the directory {path} cannot be made: {error.strerror}; make it writable by this user, or "

@@ -36,6 +36,7 @@ from mosaik.primitives.errors import (
     StorageUnavailable,
 )
 from mosaik.storage.contract import Capability, Description, SyncMode
+from mosaik.storage.directory import sync_directory
 from mosaik.storage.engine import Change
 from mosaik.storage.plugin import EnginePlugin, Layout, Place
 
@@ -152,7 +153,7 @@ class SqliteEngine:
                 self._cursor.execute("BEGIN IMMEDIATE")
                 schema.ensure(self._connection, url)
                 self._cursor.execute("COMMIT")
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             self._statements = _Statements(self._connection)
         except BaseException:
             self.close()
@@ -305,6 +306,10 @@ class SqliteEngine:
         if not self._open:
             return
         self._open = False
+        if hasattr(self, "_cursor"):
+            # It may hold on to a statement that failed, and until that is gone SQLite would keep the
+            # database open and locked behind the closed connection.
+            self._cursor.close()
         # Closing the last connection checkpoints the write-ahead log and removes it.
         if hasattr(self, "_connection"):
             self._connection.close()
@@ -333,14 +338,6 @@ def _create(path: Path, url: str) -> None:
             f"{path} cannot be written: {error.strerror}; make it writable by this user, or name another",
             url=url,
         ) from error
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _connect(place: Place, options: SqliteOptions) -> SqliteEngine:

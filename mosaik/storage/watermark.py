@@ -37,6 +37,7 @@ from mosaik.primitives.errors import (
     StorageUnavailable,
 )
 from mosaik.storage.contract import SyncMode
+from mosaik.storage.directory import sync_directory
 from mosaik.storage.record import FORMAT
 
 __all__ = ["LATENESS", "Header", "Watermark"]
@@ -142,7 +143,7 @@ class Watermark:
             os.pwrite(descriptor, image, 0)
             os.fsync(descriptor)
             fresh.rename(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
             raise _refusal(path, error) from error
         return cls(path, descriptor, [pair], header)
@@ -314,14 +315,6 @@ def _read_header(pair: _Pair, path: Path) -> Header:
     if version > FORMAT:
         raise StorageFormatTooNew(f"{path} has format {version}; this mosaik reads up to {FORMAT}")
     return Header(store, SyncMode.OS if unsynced else SyncMode.FULL, boot, bool(clean))
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refusal(path: Path, error: OSError) -> StorageUnavailable | StorageFull:

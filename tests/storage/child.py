@@ -21,12 +21,10 @@ from msgspec.structs import replace
 
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import MosaikError, StorageError, StorageFull
-from mosaik.storage import recover
 from mosaik.storage import Storage, StorageEnvironment, Writer, open_storage
-from tests.storage.stores import url_of
+from tests.storage.bugs import plant
+from tests.storage.stores import place_of, url_of
 from tests.storage.support import PEER, entries, identity
-
-FLIP_OUTCOMES = {0: "the same", 1: "detected", 2: "different", 3: "untyped"}
 
 
 def say(line: str) -> None:
@@ -35,6 +33,9 @@ def say(line: str) -> None:
 
 def open_(name: str, directory: str, query: str = "") -> StorageEnvironment:
     return open_storage(url_of(name, Path(directory), query), peer=PEER)
+
+
+# -- a store that is written to, and one that is read ------------------------------------------------
 
 
 def _append_one(log: Storage[Any], size: int) -> bool:
@@ -50,50 +51,55 @@ def _append_one(log: Storage[Any], size: int) -> bool:
     return True
 
 
+def _is_usable(environment: StorageEnvironment) -> bool:
+    """Whether the store goes on, after it has done what may be done late."""
+    if environment.poisoned is None:
+        with suppress(StorageFull):
+            environment.idle()
+    return environment.poisoned is None
+
+
 def append(name: str, directory: str, batches: str, size: str, query: str = "") -> None:
-    """Appends that many batches (0: until one fails), and then one for each line that it is told."""
+    """Appends that many batches (0: until one fails), and then does what it is told, line by line.
+
+    ``again`` appends once more, ``reopen`` opens the store anew; the end of the input closes it.
+    """
     environment = open_(name, directory, query)
     log = environment.log(identity())
     say(f"ready {log.tail.index}")
     left = int(batches) or sys.maxsize
     while left and _append_one(log, int(size)):
         left -= 1
-    if environment.poisoned is None:
-        with suppress(StorageFull):
-            environment.idle()
-    say("idle" if environment.poisoned is None else "poisoned")
-    while sys.stdin.readline().strip() == "again":
-        _append_one(log, int(size))
+    say("idle" if _is_usable(environment) else "poisoned")
+    while command := sys.stdin.readline().strip():
+        if command == "reopen":
+            # The old handles are still there, as they are in a node.
+            environment = open_(name, directory, query)
+            log = environment.log(identity())
+            assert log.get_range(0, log.tail.index) == entries(log.tail.index), "something else"
+            say(f"reopened {log.tail.index}")
+        else:
+            _append_one(log, int(size))
     environment.close()
     say("closed")
 
 
-def _sqlite() -> Any:
-    from mosaik.storage.sql import SqliteEngine
-
-    return SqliteEngine
-
-
-def _lmdb() -> Any:
-    from mosaik.storage.lmdb import LmdbEngine
-
-    return LmdbEngine
-
-
-_ENGINES = {"sqlite": _sqlite, "lmdb": _lmdb}
-
-
-def show(name: str, directory: str, bug: str = "") -> None:
+def show(name: str, directory: str) -> None:
     """Opens the store and compares all that it serves with what was written."""
-    if bug == "no settle":
-        _ENGINES[name]().settle = lambda _: None
     say("opening")
-    environment = open_(name, directory)
-    log = environment.log(identity())
+    try:
+        environment = open_(name, directory)
+        log = environment.log(identity())
+    except MosaikError as error:
+        say(f"refused {type(error).__name__}")
+        return
     say(f"opened {log.tail.index}")
     assert log.get_range(0, log.tail.index) == entries(log.tail.index), "it serves something else"
-    environment.close()
     say("same")
+    try:
+        environment.close()
+    except MosaikError as error:
+        say(f"not closed {type(error).__name__}")
 
 
 def unprivileged(name: str, directory: str) -> None:
@@ -109,17 +115,16 @@ def unprivileged(name: str, directory: str) -> None:
         say(f"{type(error).__name__}: {error}")
 
 
-# -- how long an event loop is kept waiting ---------------------------------------------------------
+# -- how long an event loop is kept waiting ----------------------------------------------------------
 
 
-async def _stall(name: str, directory: str, inline: bool, commits: int) -> None:
-    log, longest, committed, last = None, 0.0, 0, 0.0
+async def _commits(name: str, directory: str, inline: bool, count: int) -> None:
     writer = await Writer.open(lambda: open_(name, directory))
-    log = await writer.call(lambda: writer.environment.log(identity()))
+    log: Storage[Any] = await writer.call(lambda: writer.environment.log(identity()))
     finished = asyncio.Event()
-    after = log.tail
+    left, after = count, log.tail
 
-    def submit(log: Storage[object]) -> None:
+    def submit() -> None:
         nonlocal after
         batch = entries(64, after, size=128)
         after = after._replace(term=1, index=batch[-1].index, checksum=batch[-1].checksum)
@@ -130,19 +135,20 @@ async def _stall(name: str, directory: str, inline: bool, commits: int) -> None:
             writer.write(log, WriteBatch(entries=batch), done)
 
     def done(error: StorageError | None) -> None:
-        nonlocal committed
+        nonlocal left
         assert error is None, error
-        committed += 1
-        if committed == commits:
+        left -= 1
+        if left:
+            asyncio.get_running_loop().call_soon(submit)
+        else:
             finished.set()
-        elif committed < commits:
-            asyncio.get_running_loop().call_soon(submit, log)
 
-    submit(log)
+    submit()
     gc.freeze()
-    started = last = time.monotonic()
+    longest, started = 0.0, time.monotonic()
+    last = started
     while not finished.is_set():
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the work of everybody else on the loop, which is watched
         now = time.monotonic()
         longest, last = max(longest, now - last - 0.001), now
     say(f"stalled {longest * 1000:.1f} of {(last - started) * 1000:.0f} ms")
@@ -152,79 +158,15 @@ async def _stall(name: str, directory: str, inline: bool, commits: int) -> None:
 def stall(name: str, directory: str, where: str, commits: str) -> None:
     """So many commits beside a loop that does nothing; says how long it was kept waiting, and how long
     they took."""
-    asyncio.run(_stall(name, directory, where == "inline", int(commits)))
+    asyncio.run(_commits(name, directory, where == "inline", int(commits)))
 
 
 # -- bytes that change by themselves -----------------------------------------------------------------
 
-
-def damage(name: str, directory: str, seed: str, times: str, bug: str = "") -> None:
-    """Says what an opening made of the store; first as it is, then with one bit flipped, that many times.
-
-    Each opening is a forked process, since a damaged map may end it.
-    """
-    if bug == "no watermark":
-        recover._check_mark = lambda *_: None
-    for module in {"sqlite": ("sqlalchemy", "mosaik.storage.schema"), "rocksdb": ("rocksdict",)}.get(
-        name, (name,)
-    ):
-        __import__(module)
-    root = Path(directory)
-    images = {
-        path: path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and _is_data(path)
-    }
-    everything = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    rng = random.Random(seed)
-    total = sum(map(len, images.values()))
-    for number in range(int(times) + 1):
-        for path in root.rglob("*"):
-            if path.is_file() and path not in everything:
-                path.unlink()
-        for path, image in everything.items():
-            path.write_bytes(image)
-        where = _damage(images, rng, rng.randrange(total)) if number else "as it is"
-        pid = os.fork()
-        if not pid:
-            _exit_with(lambda: _outcome(name, directory))
-        status = os.waitpid(pid, 0)[1]
-        outcome = FLIP_OUTCOMES.get(os.waitstatus_to_exitcode(status), "killed")
-        say(f"{outcome}: {number} {where}")
-    say("done")
-
-
-def _is_data(path: Path) -> bool:
-    """What the engine keeps content in; the framework's own files have tests of their own."""
-    return path.suffix in {".db", ".db-wal", ".mdb", ".log", ".sst"} and path.name != "lock.mdb"
-
-
-def _damage(images: dict[Path, bytes], rng: random.Random, at: int) -> str:
-    for path, image in images.items():
-        if at < len(image):
-            damaged = bytearray(image)
-            damaged[at] ^= 1 << rng.randrange(8)
-            path.write_bytes(damaged)
-            return f"{path.name} byte {at} of {len(image)}"
-        at -= len(image)
-    raise AssertionError("beyond the last file")
-
-
-def _outcome(name: str, directory: str) -> int:
-    expected = entries(EXPECTED, size=100)
-    try:
-        environment = open_(name, directory)
-        log = environment.log(identity())
-        served = log.get_range(0, EXPECTED + 1)
-    except MosaikError:
-        return 1
-    if served != expected or log.hard_state.term != TERM:
-        return 2
-    return 0
-
-
 EXPECTED = 300
 TERM = 9
+OUTCOMES = {0: "the same", 1: "detected", 2: "different", 3: "untyped"}
+_MODULES = {"sqlite": "mosaik.storage.schema", "rocksdb": "rocksdict"}
 
 
 def fill(name: str, directory: str) -> None:
@@ -246,6 +188,60 @@ def fill(name: str, directory: str) -> None:
     say("closed")
 
 
+def damage(name: str, directory: str, seed: str, times: str) -> None:
+    """Says what an opening made of the store; first as it is, then with one bit flipped, that many times.
+
+    Each opening is a forked process, since a damaged map may end it.
+    """
+    __import__(_MODULES.get(name, name))
+    root = Path(directory)
+    everything = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    images = {path: everything[path] for path in sorted(everything) if _is_data(path)}
+    rng = random.Random(seed)
+    total = sum(map(len, images.values()))
+    for number in range(int(times) + 1):
+        for path in root.rglob("*"):
+            if path.is_file() and path not in everything:
+                path.unlink()
+        for path, image in everything.items():
+            path.write_bytes(image)
+        where = _flip(images, rng, rng.randrange(total)) if number else "as it is"
+        pid = os.fork()
+        if not pid:
+            _exit_with(lambda: _outcome(name, directory))
+        status = os.waitpid(pid, 0)[1]
+        outcome = OUTCOMES.get(os.waitstatus_to_exitcode(status), "killed")
+        say(f"{outcome}: {number} {where}")
+    say("done")
+
+
+def _is_data(path: Path) -> bool:
+    """What the engine keeps content in; the framework's own files have tests of their own."""
+    return path.suffix in {".db", ".db-wal", ".mdb", ".log", ".sst"} and path.name != "lock.mdb"
+
+
+def _flip(images: dict[Path, bytes], rng: random.Random, at: int) -> str:
+    """Flips a bit in the byte at a position in all files together; says where that is."""
+    for path, image in images.items():
+        if at < len(image):
+            damaged = bytearray(image)
+            damaged[at] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            return f"{path.name} byte {at} of {len(image)}"
+        at -= len(image)
+    raise AssertionError("beyond the last file")
+
+
+def _outcome(name: str, directory: str) -> int:
+    try:
+        environment = open_(name, directory)
+        log = environment.log(identity())
+        served = log.get_range(0, EXPECTED + 1)
+    except MosaikError:
+        return 1
+    return 0 if served == entries(EXPECTED, size=100) and log.hard_state.term == TERM else 2
+
+
 def _exit_with(work: Callable[[], int]) -> None:
     code = 3
     try:
@@ -254,5 +250,11 @@ def _exit_with(work: Callable[[], int]) -> None:
         os._exit(code)
 
 
+_COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command for command in (append, show, unprivileged, stall, fill, damage)
+}
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    _, bug, command, name, directory, *rest = sys.argv
+    plant(bug, name, place_of(name, Path(directory)))
+    _COMMANDS[command](name, directory, *rest)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mosaik.storage import StorageEnvironment, list_backends, open_storage
+from mosaik.storage import StorageEnvironment, open_storage
+from tests.storage.stores import require
 from tests.storage.support import PEER
 
 BACKENDS = ["memory", "sqlite", "lmdb", "rocksdb"]
-_problems = {backend.scheme: backend.problem for backend in list_backends()}
 
 OpenBackend = Callable[[], StorageEnvironment]
 
@@ -17,16 +17,14 @@ OpenBackend = Callable[[], StorageEnvironment]
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if problem := _problems.get(name, "not registered"):
-        pytest.skip(f"{name}: {problem}")
+    require(name)
     return name
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "memory"])
 def durable_backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if problem := _problems.get(name, "not registered"):
-        pytest.skip(f"{name}: {problem}")
+    require(name)
     return name
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from mosaik.storage import SyncMode
 from mosaik.storage.engine import Engine
 
-__all__ = ["ENGINES", "LOG", "OTHER_LOG", "OpenEngine", "opened", "store_path"]
+__all__ = ["ENGINES", "LOG", "OTHER_LOG", "OpenEngine", "opened"]
 
 LOG: Final = b"a" * 32
 OTHER_LOG: Final = b"b" * 32
@@ -48,8 +48,3 @@ def opened(name: str, path: Path, sync: SyncMode = SyncMode.FULL) -> Generator[E
         yield engine
     finally:
         engine.close()
-
-
-def store_path(name: str, path: Path) -> Path:
-    """What a URL of the engine names when its store lies in this directory."""
-    return path / "store.db" if name == "sqlite" else path

@@ -8,9 +8,20 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ROOT", "Child", "child", "place_of", "url_of"]
+import pytest
+
+from mosaik.storage import list_backends
+
+__all__ = ["ROOT", "Child", "child", "command", "place_of", "require", "url_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
+_problems = {backend.scheme: backend.problem for backend in list_backends()}
+
+
+def require(backend: str) -> None:
+    """Skips the test when the backend cannot be used here."""
+    if problem := _problems.get(backend, "not registered"):
+        pytest.skip(f"{backend}: {problem}")
 
 
 def place_of(name: str, directory: Path) -> Path:
@@ -63,15 +74,25 @@ class Child:
         self.process.wait()
 
 
+def command(*arguments: str, bug: str = "") -> list[str]:
+    """How one is started: what it is to do, with which backend, in which directory, and how.
+
+    Args:
+        bug: what is wrong with it, of those in `tests.storage.bugs`.
+    """
+    return [sys.executable, "-m", "tests.storage.child", bug, *arguments]
+
+
 @contextmanager
-def child(*arguments: str, before: Sequence[str] = ()) -> Generator[Child]:
+def child(*arguments: str, bug: str = "", before: Sequence[str] = ()) -> Generator[Child]:
     """Starts one; it is killed at the end if it still runs.
 
     Args:
-        before: what it runs under, such as a tracer.
+        arguments, bug: see `command`.
+        before: what it runs under, such as a limit.
     """
     process = subprocess.Popen(
-        [*before, sys.executable, "-m", "tests.storage.child", *arguments],
+        [*before, *command(*arguments, bug=bug)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -218,7 +218,7 @@ def test_a_close_that_could_not_sync_is_not_clean(
     environment = open_disk(disk, tmp_path, sync=SyncMode.OS)
     environment.log(identity()).append(entries(3))
     disk.fail_syncs = 1
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StorageUnavailable, match="Input/output"):
         environment.close()
     disk.lose_power()
     boots.number += 1
