@@ -89,7 +89,7 @@ def on_commit(core: Core) -> None:
         members = {member.replica for member in core.configuration.members}
         for replica in [gone for gone in core.removing if gone not in members]:
             for waiter in core.removing.pop(replica):
-                _confirm_removal(core, waiter)
+                _confirm_removal(core, replica, waiter)
     next_change(core)
 
 
@@ -233,12 +233,12 @@ def request_removal(core: Core, replica: Replica, waiter: int | Replica) -> None
     """Wants a replica removed; ``waiter`` (a token of ours, or another replica) hears when it is."""
     if core.configuration.find(replica) is None:
         if core.config_index <= core.commit:
-            _confirm_removal(core, waiter)
+            _confirm_removal(core, replica, waiter)
         else:
             core.removing.setdefault(replica, []).append(waiter)
         return
     if core.configuration.voters == (replica,):
-        _refuse_removal(core, waiter, LAST_VOTER)
+        _refuse_removal(core, replica, waiter, LAST_VOTER)
         return
     waiters = core.removing.setdefault(replica, [])
     if waiter not in waiters:
@@ -253,21 +253,18 @@ def on_leave_request(core: Core, sender: Replica, request: LeaveRequest) -> None
     elif request.replica == core.me:
         core.send(sender, LeaveReply(request.replica, 0, core.me, "the leader has to leave itself"))
     else:
-        core.removing_for[sender] = request.replica
         request_removal(core, request.replica, sender)
 
 
-def _confirm_removal(core: Core, waiter: int | Replica) -> None:
+def _confirm_removal(core: Core, replica: Replica, waiter: int | Replica) -> None:
     if isinstance(waiter, int):
         core.answer(Done(waiter))
     else:
-        replica = core.removing_for.pop(waiter, waiter)
         core.send(waiter, LeaveReply(replica, core.config_index, core.me))
 
 
-def _refuse_removal(core: Core, waiter: int | Replica, reason: str) -> None:
+def _refuse_removal(core: Core, replica: Replica, waiter: int | Replica, reason: str) -> None:
     if isinstance(waiter, int):
         core.answer(Refused(waiter, core.me, reason))
     else:
-        replica = core.removing_for.pop(waiter, waiter)
         core.send(waiter, LeaveReply(replica, 0, core.me, reason))

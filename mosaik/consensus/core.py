@@ -38,11 +38,12 @@ from mosaik.consensus.effects import (
 from mosaik.consensus.inputs import Recovered, Submit
 from mosaik.consensus.landmarks import Landmarks
 from mosaik.consensus.log import Log
-from mosaik.consensus.messages import AnyBody, ClientClass, Envelope, Phase, Status, Target
+from mosaik.consensus.messages import AnyBody, ClientClass, Envelope, Target
 from mosaik.consensus.neighbour import Neighbour
 from mosaik.consensus.outbox import Context, Outbox
 from mosaik.consensus.parameters import Parameters
 from mosaik.consensus.progress import Progress
+from mosaik.consensus.status import status_of
 from mosaik.primitives.cursor import Cursor
 from mosaik.primitives.durable import Anchor, HardState, WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind, seal
@@ -155,14 +156,14 @@ class Core:
         self.joiners: dict[bytes, Member] = {}
         #: Replicas to be removed, and who wants to hear of it: tokens of ours, or other members.
         self.removing: dict[Replica, list[int | Replica]] = {}
-        self.removing_for: dict[Replica, Replica] = {}
 
     def _ask_afresh(self) -> None:
         #: Commands that arrived before the history was founded.
         self.submitted_early: list[Submit] = []
         self.reads_waiting: list[tuple[int, Replica | None]] = []
         self.reads_confirming: list[tuple[int, int, int, Replica | None]] = []
-        self.reads_remote: dict[int, Replica] = {}
+        #: Reads that a leader was asked to confirm: the nonce, the caller's token, and who was asked.
+        self.reads_remote: dict[int, tuple[int, Replica]] = {}
         self.transfer_token: int | None = None
         self.transfer_target: Replica | None = None
         self.transfer_deadline = float("inf")
@@ -186,6 +187,8 @@ class Core:
         #: Histories with commands that this one, or this pristine replica, cannot be merged with.
         self.divergent: frozenset[bytes] = frozenset()
         self.lost = False
+        #: The voters that are gone, and the nonce under which others are asked what they hold since.
+        self.loss: tuple[frozenset[Replica], int] = (frozenset(), 0)
         #: This replica was removed at its own request.
         self.left = False
         #: Index of a dissolve entry that is being fetched from the store.
@@ -243,16 +246,13 @@ class Core:
             return ClientClass.NONE
         return ClientClass.SOME if first <= self.commit else ClientClass.PENDING
 
-    @property
-    def phase(self) -> Phase:
-        if self.pristine:
-            return Phase.PRISTINE
-        if self.attempt is not None and not self.founded:
-            return Phase.ATTEMPT
-        return Phase.MEMBER
-
     def bonded(self, replica: Replica) -> bool:
         return replica.peer in self.neighbours
+
+    def doubtful(self, replica: Replica) -> bool:
+        """Whether its store shows less than it once acknowledged: nothing that it says is counted."""
+        neighbour = self.neighbours.get(replica.peer)
+        return neighbour is not None and neighbour.doubtful
 
     def member(self, role: Role) -> Member:
         """This replica, as a configuration would list it."""
@@ -263,29 +263,6 @@ class Core:
             observer=p.observer,
             volatile=p.volatile,
             reluctance=p.reluctance,
-        )
-
-    def status(self) -> Status:
-        """What this replica says of itself."""
-        last = self.log.last_cursor
-        if self.suspect:
-            # The damaged tail was acknowledged once; claiming less would look like a rollback.
-            last = Cursor(last.term, self.suspect)
-        return Status(
-            phase=self.phase,
-            term=self.term,
-            last=last,
-            commit=self.commit,
-            founded=self.founded,
-            has_client=self.client_class is ClientClass.SOME,
-            leader=self.leader,
-            observer=self.parameters.observer,
-            volatile=self.parameters.volatile,
-            reluctance=self.parameters.reluctance,
-            member=self.configuration.find(self.me) is not None,
-            attempt=self.attempt if not self.founded else None,
-            dissolved=tuple(self.dissolved.items()),
-            lost=self.lost,
         )
 
     # -- speaking -----------------------------------------------------------------------------------
@@ -454,7 +431,7 @@ class Core:
         """Turns what changed into a write, and hands the step's effects out."""
         if self._status_due:
             self._status_due = False
-            status = self.status()
+            status = status_of(self)
             for peer in self.neighbours:
                 self.send_peer(peer, status)
         if not self.outbox.busy and (self._dirty or self.log.has_pending):

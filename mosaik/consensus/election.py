@@ -21,6 +21,7 @@ from mosaik.consensus import genesis, replication
 from mosaik.consensus.core import Core, Standing
 from mosaik.consensus.messages import TimeoutNow, Vote, VoteReply, VoteRequest
 from mosaik.consensus.quorum import Outcome, vote_outcome
+from mosaik.consensus.status import status_of
 from mosaik.primitives.cursor import Cursor
 from mosaik.primitives.membership import Replica
 
@@ -122,7 +123,7 @@ def on_vote_request(core: Core, sender: Replica, request: VoteRequest) -> None:
         _reply(core, sender, request, Vote.DENIED, "hears a leader")
         if core.configuration.find(sender) is None:
             # Nobody else speaks to one that was removed: it learns from this whom to ask.
-            core.send_peer(sender.peer, core.status())
+            core.send_peer(sender.peer, status_of(core))
         return
     if request.pre:
         if request.term <= core.term:
@@ -184,8 +185,7 @@ def count_vote(core: Core, voter: Replica, granted: bool) -> None:
 
     Not that of a store that was rolled back: it may have voted for, or held, what it forgot.
     """
-    neighbour = core.neighbours.get(voter.peer)
-    if neighbour is not None and neighbour.doubtful:
+    if core.doubtful(voter):
         return
     if core.votes.get(voter) is not True:
         core.votes[voter] = granted

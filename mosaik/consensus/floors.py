@@ -14,10 +14,11 @@ from __future__ import annotations
 from mosaik.consensus.core import Core
 from mosaik.consensus.effects import Notice
 from mosaik.consensus.messages import RolledBack, Status
+from mosaik.consensus.status import status_of
 from mosaik.primitives.cursor import Cursor
 from mosaik.primitives.membership import Replica
 
-__all__ = ["below_floor", "check", "on_rolled_back"]
+__all__ = ["below_floor", "check", "object_to", "on_rolled_back"]
 
 
 def below_floor(core: Core, replica: Replica, term: int, last_index: int) -> bool:
@@ -39,13 +40,22 @@ def check(core: Core, sender: Replica, status: Status, history: bytes) -> None:
     )
     if not neighbour.doubtful:
         return
-    floor = core.floors[sender]
     if not known:
         core.report(
             Notice.STORE_ROLLED_BACK,
-            f"{sender} claims term {status.term}, index {last_index}, and once acknowledged {floor}",
+            f"{sender} claims term {status.term}, index {last_index}, and once acknowledged "
+            f"{core.floors[sender]}",
         )
-    core.send(sender, RolledBack(floor, Cursor(status.term, last_index), sender.life))
+    object_to(core, sender)
+
+
+def object_to(core: Core, replica: Replica) -> None:
+    """Tells a doubtful replica what it once showed; it stops, or answers with a newer status."""
+    floor, neighbour = core.floors.get(replica), core.neighbours.get(replica.peer)
+    if floor is None or neighbour is None or neighbour.status is None:
+        return
+    status = neighbour.status
+    core.send(replica, RolledBack(floor, Cursor(status.term, status.last.index), replica.life))
 
 
 def on_rolled_back(core: Core, sender: Replica, message: RolledBack) -> None:
@@ -58,7 +68,7 @@ def on_rolled_back(core: Core, sender: Replica, message: RolledBack) -> None:
         return
     if not holds_less:
         # An old status came late; a new one clears the doubt.
-        core.send_peer(sender.peer, core.status())
+        core.send_peer(sender.peer, status_of(core))
         return
     core.quarantine = True
     core.mark_dirty()

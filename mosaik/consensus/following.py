@@ -75,6 +75,7 @@ def _is_news(core: Core, round_: int, repeated: int) -> bool:
 
 def _hear(core: Core, message: AppendEntries) -> None:
     core.leader_heard = core.included = core.now
+    core.lost = False  # whoever was elected has a majority, so it cannot be gone
     core.hurry_until = float("-inf")
     core.heard_append = True
     core.regain_quorum()

@@ -21,7 +21,8 @@ def tick(core: Core) -> None:
     if core.quarantine or core.lost:
         return
     if core.pristine:
-        _choose(core)
+        if core.able:
+            _choose(core)
     elif not core.left and not core.is_leader and _outside(core):
         _ask(core)
 
@@ -100,7 +101,8 @@ def _ask(core: Core) -> None:
 
 def _gave_nothing(core: Core) -> bool:
     """Whether this life joined and never acknowledged anything, so that it may be ended."""
-    return core.attempt is None and core.log.last_index == 0 and not core.heard_append
+    empty = core.log.last_index == 0 and not core.suspect
+    return core.attempt is None and empty and not core.heard_append
 
 
 def _leader_of(core: Core) -> Replica | None:

@@ -189,4 +189,3 @@ def hand_over(core: Core) -> None:
             if isinstance(waiter, int):
                 core.remote_removals[replica] = (waiter, float("-inf"))
     core.removing = {}
-    core.removing_for = {}

@@ -52,7 +52,6 @@ def _erase(core: Core, reborn: Replica) -> None:
     core.accepts = set()
     core.joiners = {}
     core.removing = {}
-    core.removing_for = {}
     core.heard_append = False
     core.lost = False
     core.divergent = frozenset()

@@ -12,30 +12,17 @@ from __future__ import annotations
 from mosaik.consensus import lives
 from mosaik.consensus.core import Core
 from mosaik.consensus.effects import Notice
+from mosaik.consensus.status import status_of
+from mosaik.primitives.membership import Member, Role
 
-__all__ = ["consider", "majority_is_gone"]
-
-
-def majority_is_gone(core: Core) -> bool:
-    """Whether the voters that may still return are no majority of the configuration."""
-    voters = 0
-    remaining = 0
-    for member in core.configuration.members:
-        if member.replica not in core.configuration.voters:
-            continue
-        voters += 1
-        neighbour = core.neighbours.get(member.replica.peer)
-        reborn = neighbour is not None and neighbour.replica not in (None, member.replica)
-        if not (member.volatile and reborn):
-            remaining += 1
-    return voters > 0 and remaining <= voters // 2
+__all__ = ["consider"]
 
 
 def consider(core: Core) -> None:
     """Notices, when a peer has said who it is, that the history is lost; does what was configured."""
-    if core.pristine or core.lost or not core.founded or not majority_is_gone(core):
+    if core.pristine or core.lost or not core.founded or not _majority_is_gone(core):
         return
-    if core.configuration.find(core.me) is None:
+    if core.configuration.find(core.me) is None or _somebody_may_know_more(core):
         return
     shown = core.history[:5].hex()
     if not core.marks.first_command:
@@ -53,3 +40,49 @@ def consider(core: Core) -> None:
             "Restart this node to forget too.",
         )
         core.announce()
+
+
+def _majority_is_gone(core: Core) -> bool:
+    """Whether the voters that may still return are no majority of the configuration that we know."""
+    voters = [member for member in core.configuration.members if member.role is Role.VOTER]
+    remaining = [voter for voter in voters if not _gone(core, voter)]
+    return bool(voters) and len(remaining) <= len(voters) // 2
+
+
+def _gone(core: Core, member: Member) -> bool:
+    """Its peer is here as somebody else, and what it was existed in memory only."""
+    neighbour = core.neighbours.get(member.replica.peer)
+    reborn = neighbour is not None and neighbour.replica not in (None, member.replica)
+    return member.volatile and reborn
+
+
+def _somebody_may_know_more(core: Core) -> bool:
+    """Whether the configuration that we know may be an old one.
+
+    The learners in it may have been promoted since, without us. One that has seen the same voters go
+    and holds no more than we do has not been, and will not be: a promotion that neither of us holds
+    was not committed by those who remain. So each is asked, anew whenever somebody else is gone.
+    """
+    gone = frozenset(m.replica for m in core.configuration.members if _gone(core, m))
+    if gone != core.loss[0]:
+        core.loss = (gone, core.rng.getrandbits(62) | 1)
+        for member in _other_learners(core):
+            core.send_peer(member.replica.peer, status_of(core, asks=core.loss[1]))
+    return any(_may_know_more(core, member) for member in _other_learners(core))
+
+
+def _other_learners(core: Core) -> list[Member]:
+    return [
+        member
+        for member in core.configuration.members
+        if member.role is Role.LEARNER and member.replica != core.me and not _gone(core, member)
+    ]
+
+
+def _may_know_more(core: Core, member: Member) -> bool:
+    neighbour = core.neighbours.get(member.replica.peer)
+    if neighbour is None or neighbour.status is None or neighbour.history != core.history:
+        return True
+    if neighbour.echo != core.loss[1]:
+        return True
+    return core.log.last_cursor.is_behind(neighbour.status.last)

@@ -76,7 +76,10 @@ class Body(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class Status(Body, frozen=True, tag=1):
-    """What a replica says of itself: at bonding, on change, and with each refusal."""
+    """What a replica says of itself: at bonding, on change, and with each refusal.
+
+    ``asks`` is a nonce that the receiver sends back as ``echo``: its status is then newer than the question.
+    """
 
     phase: Phase
     term: int
@@ -92,6 +95,8 @@ class Status(Body, frozen=True, tag=1):
     attempt: Attempt | None = None
     dissolved: tuple[tuple[bytes, bytes], ...] = ()
     lost: bool = False
+    asks: int = 0
+    echo: int = 0
 
 
 class Propose(Body, frozen=True, tag=2):
@@ -194,13 +199,13 @@ class TimeoutNow(Body, frozen=True, tag=10):
 class ReadIndex(Body, frozen=True, tag=11):
     """Asks the leader for an index at which a read is linearizable (§6.4)."""
 
-    token: int
+    nonce: int
 
 
 class ReadIndexReply(Body, frozen=True, tag=12):
     """``index`` 0 means: not the leader; try the hint."""
 
-    token: int
+    nonce: int
     index: int
     leader: Replica | None = None
 

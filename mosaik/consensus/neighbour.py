@@ -19,6 +19,7 @@ class Neighbour(msgspec.Struct):
         history: the history it named.
         proposed: when our genesis proposal was last sent to it.
         doubtful: its store shows less than it once acknowledged.
+        echo: the last nonce of ours that its status answered.
     """
 
     status: Status | None = None
@@ -26,3 +27,4 @@ class Neighbour(msgspec.Struct):
     history: bytes = b""
     proposed: float = float("-inf")
     doubtful: bool = False
+    echo: int = 0

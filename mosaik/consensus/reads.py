@@ -38,8 +38,10 @@ def on_read(core: Core, token: int) -> None:
     if core.is_leader:
         core.reads_waiting.append((token, None))
     elif core.leader is not None and core.bonded(core.leader):
-        core.reads_remote[token] = core.leader
-        core.send(core.leader, ReadIndex(token))
+        # Not the token: an answer to the same one of an earlier process would confirm this read.
+        nonce = core.rng.getrandbits(62)
+        core.reads_remote[nonce] = (token, core.leader)
+        core.send(core.leader, ReadIndex(nonce))
     else:
         core.answer(Refused(token, core.leader, "no leader is known"))
 
@@ -47,20 +49,21 @@ def on_read(core: Core, token: int) -> None:
 def on_read_index(core: Core, sender: Replica, message: ReadIndex) -> None:
     """Another member wants to read."""
     if core.is_leader:
-        core.reads_waiting.append((message.token, sender))
+        core.reads_waiting.append((message.nonce, sender))
     else:
-        core.send(sender, ReadIndexReply(message.token, 0, core.leader))
+        core.send(sender, ReadIndexReply(message.nonce, 0, core.leader))
 
 
 def on_read_index_reply(core: Core, sender: Replica, reply: ReadIndexReply) -> None:
     """The leader answered a read of ours."""
-    if core.reads_remote.get(reply.token) != sender:
+    token, asked = core.reads_remote.get(reply.nonce, (0, None))
+    if asked != sender:
         return
-    del core.reads_remote[reply.token]
+    del core.reads_remote[reply.nonce]
     if reply.index:
-        core.answer(ReadReady(reply.token, reply.index))
+        core.answer(ReadReady(token, reply.index))
     else:
-        core.answer(Refused(reply.token, reply.leader, "the peer that was asked does not lead"))
+        core.answer(Refused(token, reply.leader, "the peer that was asked does not lead"))
 
 
 def start(core: Core) -> None:
@@ -110,7 +113,7 @@ def fail_all(core: Core, reason: str) -> None:
 
 def fail_remote(core: Core, reason: str) -> None:
     """The leader that was asked is not the leader any more, or cannot be reached."""
-    for token, asked in list(core.reads_remote.items()):
+    for nonce, (token, asked) in list(core.reads_remote.items()):
         if asked != core.leader or not core.bonded(asked):
-            del core.reads_remote[token]
+            del core.reads_remote[nonce]
             core.answer(Refused(token, core.leader, reason))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mosaik.consensus import changes, genesis, histories, reads
+from mosaik.consensus import changes, floors, genesis, histories, reads
 from mosaik.consensus.core import Core, Standing
 from mosaik.consensus.effects import Fetch
 from mosaik.consensus.inputs import Fetched
@@ -57,7 +57,6 @@ def become_leader(core: Core) -> None:
     core.log_end_before = core.log.last_index + 1
     core.joiners = {}
     core.removing = {}
-    core.removing_for = {}
     core.progress = {}
     refresh_members(core)
     core.announce()
@@ -224,6 +223,9 @@ def on_append_reply(core: Core, sender: Replica, reply: AppendReply) -> None:
         return
     progress = core.progress.get(sender)
     if progress is None:
+        return
+    if core.doubtful(sender):
+        floors.object_to(core, sender)  # again, since either side may have missed the other's word
         return
     progress.heard = core.now
     progress.confirmed = max(progress.confirmed, reply.round)

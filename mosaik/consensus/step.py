@@ -53,6 +53,7 @@ from mosaik.consensus.inputs import (
 from mosaik.consensus.messages import DissolvedNotice, Envelope, Status, Target
 from mosaik.consensus.neighbour import Neighbour
 from mosaik.consensus.parameters import Parameters
+from mosaik.consensus.status import status_of
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.errors import CodecError
 from mosaik.primitives.membership import Replica
@@ -200,7 +201,7 @@ def _handle(core: Core, item: Input) -> None:
             replication.on_fetched(core, item)
         case Bonded():
             core.neighbours[item.peer] = Neighbour()
-            core.send_peer(item.peer, core.status())
+            core.send_peer(item.peer, status_of(core))
             _greet(core, item.peer)
         case Unbonded():
             core.neighbours.pop(item.peer, None)
@@ -235,20 +236,20 @@ def _receive(core: Core, envelope: Envelope) -> None:
     if core.quarantine:
         # The status itself is what a peer objects to: answering that too would go on for ever.
         if not isinstance(body, messages.RolledBack):
-            core.send_peer(sender.peer, core.status())
+            core.send_peer(sender.peer, status_of(core))
         return
     if envelope.target.store and envelope.target != Target(core.me.store, core.me.life):
         if isinstance(body, messages.Propose):
             # It cites an earlier life of this store: that is answered with a proof.
             genesis.on_propose(core, sender, body)
         else:
-            core.send_peer(sender.peer, core.status())
+            core.send_peer(sender.peer, status_of(core))
         return
     if isinstance(body, RAFT) and envelope.history != core.history:
         into = core.dissolved.get(envelope.history)
         if into is not None:
             core.send_peer(sender.peer, DissolvedNotice(envelope.history, into))
-        core.send_peer(sender.peer, core.status())
+        core.send_peer(sender.peer, status_of(core))
         return
     handler = _HANDLERS.get(type(body))
     if handler is not None:
@@ -261,6 +262,9 @@ def _on_status(core: Core, envelope: Envelope, status: Status) -> None:
     neighbour.status = status
     neighbour.replica = envelope.sender
     neighbour.history = envelope.history
+    neighbour.echo = status.echo or neighbour.echo
+    if status.asks:
+        core.send_peer(envelope.sender.peer, status_of(core, echo=status.asks))
     floors.check(core, envelope.sender, status, envelope.history)
     into = core.dissolved.get(envelope.history)
     if into is not None:

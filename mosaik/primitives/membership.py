@@ -7,7 +7,7 @@ vote: a peer that returns with an empty disk is somebody new (see ``docs/members
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Replica(NamedTuple):
 
     peer: bytes
     store: bytes
-    life: int
+    life: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
     def __str__(self) -> str:
         return f"{self.peer[:5].hex()}/{self.store[:3].hex()}.{self.life}"

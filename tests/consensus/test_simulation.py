@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaik.consensus import election
+from mosaik.consensus import Submit, election, step
 from mosaik.consensus.core import Core
 from mosaik.consensus.progress import Progress
 from tests.consensus.mutants import counts_old_terms, scenarios
@@ -148,3 +148,15 @@ def test_a_repaired_tail_that_never_catches_up_is_noticed() -> None:
         patch.setattr(Progress, "acknowledge", acknowledge)
         assert set(stuck()) == {Property.LIVENESS}
     assert stuck() == []
+
+
+def test_a_command_that_is_neither_taken_nor_refused_is_noticed() -> None:
+    def submit(core: Core, item: Submit) -> None:
+        if item.token % 7:
+            before(core, item)
+
+    before = step._submit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "_submit", submit)
+        with pytest.raises(Violation, match="neither taken nor refused"):
+            Simulation(1, replace(scenarios.CHURN, seconds=32.0)).run()

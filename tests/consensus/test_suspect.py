@@ -6,6 +6,7 @@ import pytest
 
 from mosaik.consensus import following
 from mosaik.consensus.core import Core
+from tests.consensus.simulation import Property
 from tests.consensus.simulation.node import SimNode
 from tests.consensus.transcript import Transcript
 
@@ -46,3 +47,80 @@ def test_it_is_trusted_too_early_where_the_term_of_the_damage_is_ignored() -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(following, "_regain", regain)
         assert trusted_at() < 4
+
+
+# -- what may be cut, and who may begin anew ----------------------------------------------------------
+
+
+def test_a_tail_that_may_have_admitted_a_voter_is_not_cut() -> None:
+    """n1 was alone, promoted n2, and cannot read that any more: what n2 and it committed must stay."""
+    transcript = Transcript()
+    do(
+        transcript,
+        "node 1 expect=1",
+        "run 1",
+        "node 2",
+        "bond all",
+        "run 4",
+        "submit 1 a",
+        "run 0.6",
+    )
+    promoted = transcript._one("1").store.hard_state.configs[-1]
+    do(transcript, "crash 1", f"damage 1 {promoted}", "start 1")
+    lines = do(transcript, "submit 1 b", "deliver", "status")
+    assert "n1 answers: refused: this replica does not lead" in lines
+    assert any(line.startswith("n1: follower") for line in lines)
+
+
+def test_a_tail_that_a_learner_may_hold_is_not_cut() -> None:
+    transcript = Transcript()
+    do(transcript, "node 1 expect=1", "run 1", "node 2 observer", "bond all", "run 1")
+    do(
+        transcript,
+        "submit 1 a b",
+        "run 0.6",
+        "crash 1",
+        "damage 1 4",
+        "start 1",
+        "bond all",
+        "run 3",
+    )
+    first, second = transcript._one("1").store, transcript._one("2").store
+    assert first.entries == second.entries[: len(first.entries)]
+    assert second.last == 5
+
+
+def test_a_member_that_was_always_alone_cuts_its_tail_and_goes_on() -> None:
+    """There was no other copy, so the loss is named and not prevented: the rules would object."""
+    transcript = Transcript(
+        frozenset({Property.LEADER_COMPLETENESS, Property.STATE_MACHINE_SAFETY})
+    )
+    do(transcript, "node 1 expect=1", "run 1", "submit 1 a", "deliver", "crash 1", "damage 1 3")
+    lines = do(transcript, "start 1", "deliver", "submit 1 b", "deliver")
+    assert "n1 reports: suspect tail" in lines
+    assert "n1 answers: accepted at 4 in t2" in lines
+
+
+def test_a_replica_whose_whole_log_is_damaged_does_not_begin_a_new_life() -> None:
+    """It joined, so it may begin anew as long as it acknowledged nothing; but it did."""
+    transcript = Transcript()
+    do(
+        transcript,
+        "node 1 expect=1",
+        "run 1",
+        "node 2",
+        "bond all",
+        "run 4",
+        "submit 1 a",
+        "run 0.6",
+    )
+    do(transcript, "crash 1", "crash 2", "damage 2 1", "start 2", "run 4")
+    assert transcript._one("2").store.hard_state.life == 0
+
+
+def test_a_suspect_that_was_removed_meanwhile_asks_to_come_back() -> None:
+    transcript = Transcript()
+    do(transcript, "node 1 2 3 4 expect=4", "bond all", "run 1", "submit 1 a", "deliver")
+    do(transcript, "crash 4", "damage 4 3", "remove 1 4", "run 1", "start 4", "bond all", "run 30")
+    lines = do(transcript, "status")
+    assert any(line.startswith("n4: follower") and "last=6" in line for line in lines), lines

@@ -267,10 +267,11 @@ class Transcript(Simulation):
 
     def _transfer(self, words: list[str]) -> None:
         target = self._one(words[1]).peer if len(words) > 1 else None
-        self._ask(words[0], self.workload.transfer(target))
+        self._ask(words[0], self.workload.transfer(self._one(words[0]), target))
 
     def _remove(self, words: list[str]) -> None:
-        self._ask(words[0], self.workload.remove(self._one(words[1]).peer))
+        node, other = self._one(words[0]), self._one(words[1])
+        self._ask(words[0], self.workload.leave(node, other.peer))
 
     def _crash(self, words: list[str]) -> None:
         node = self._one(words[0])

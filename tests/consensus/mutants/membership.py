@@ -219,7 +219,7 @@ def a_wiped_store_keeps_its_id_in_raft(patch: pytest.MonkeyPatch) -> None:
 # -- dissolving -------------------------------------------------------------------------------------
 
 
-@mutant(Property.S4_DISSOLVED, scenario=MEETING_UNDER_LOAD)
+@mutant(Property.S4_DISSOLVED, Property.FENCED, scenario=MEETING_UNDER_LOAD)
 def a_command_is_appended_after_dissolve(patch: pytest.MonkeyPatch) -> None:
     def submit(core: Core, item: Submit) -> None:
         if core.is_leader and core.fenced:

@@ -117,6 +117,16 @@ def two_leaders_write_one_term(patch: pytest.MonkeyPatch) -> None:
     elects_without_votes(patch)
 
 
+@mutant(Property.STORE_CONTRACT, scenario=replace(GROWTH, write_bytes=1))
+def the_hard_state_names_entries_that_are_not_written_yet(patch: pytest.MonkeyPatch) -> None:
+    def hard_state(core: Core, written: int) -> HardState:
+        del written
+        return before(core, core.log.last_index)
+
+    before = Core._hard_state
+    patch.setattr(Core, "_hard_state", hard_state)
+
+
 # -- replication ------------------------------------------------------------------------------------
 
 
@@ -221,7 +231,7 @@ def a_leader_drops_what_it_did_not_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replication, "heartbeat", heartbeat)
 
 
-@mutant(Property.STATE_MACHINE_SAFETY)
+@mutant(Property.STATE_MACHINE_SAFETY, Property.NO_BUG_REPORTED)
 def entries_are_taken_without_looking_where_they_join(patch: pytest.MonkeyPatch) -> None:
     def joins(core: Core, previous: Anchor) -> bool:
         return previous.index <= core.log.last_index
@@ -233,6 +243,16 @@ def entries_are_taken_without_looking_where_they_join(patch: pytest.MonkeyPatch)
 def a_command_is_reported_at_the_index_of_another(patch: pytest.MonkeyPatch) -> None:
     def submit(core: Core, item: Submit) -> None:
         before(core, Submit(item.token, list(reversed(item.payloads))))
+
+    before = step._submit
+    patch.setattr(step, "_submit", submit)
+
+
+@mutant(Property.ANSWERED)
+def a_command_is_answered_twice(patch: pytest.MonkeyPatch) -> None:
+    def submit(core: Core, item: Submit) -> None:
+        before(core, item)
+        core.effects.answers += core.effects.answers[-1:]
 
     before = step._submit
     patch.setattr(step, "_submit", submit)

@@ -9,6 +9,7 @@ from tests.consensus.simulation.network import LinkQuality
 
 __all__ = [
     "CHURN",
+    "EARLY",
     "FIVE",
     "GENESIS",
     "GROWTH",
@@ -70,6 +71,8 @@ OVERLAP = replace(
     early_fault_every=0.0,
     quality=LinkQuality(seconds=(0.02, 0.3)),
 )
+#: Callers do not wait until there is a history.
+EARLY = replace(GENESIS, submit_every=0.02)
 #: Histories that began apart meet, and one gives way.
 MEETING = Scenario(
     nodes=(*THREE, NodePlan()),

@@ -13,7 +13,9 @@ from mosaik.consensus.effects import ReadReady
 from mosaik.primitives.membership import Replica, Role
 from tests.consensus.mutants.registry import mutant
 from tests.consensus.mutants.scenarios import (
+    EARLY,
     GROWTH,
+    MEETING,
     READS,
 )
 from tests.consensus.simulation import Property
@@ -77,7 +79,7 @@ def a_read_is_answered_without_confirmation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reads, "start", start)
 
 
-@mutant(Property.READ_LINEARIZABLE)
+@mutant(Property.READ_LINEARIZABLE, ignoring=(Property.FOUNDED_FIRST,))
 def a_read_index_before_the_first_commit_of_the_term(patch: pytest.MonkeyPatch) -> None:
     """Confirmed by a quorum, at a commit index that a new leader does not know to be old."""
 
@@ -89,3 +91,23 @@ def a_read_index_before_the_first_commit_of_the_term(patch: pytest.MonkeyPatch) 
 
     patch.setattr(reads, "term_is_committed", term_is_committed)
     patch.setattr(Core, "established", property(established))
+
+
+# -- what may follow what ---------------------------------------------------------------------------
+
+
+@mutant(Property.FOUNDED_FIRST, scenario=EARLY)
+def commands_are_taken_before_the_founding_is_committed(patch: pytest.MonkeyPatch) -> None:
+    def established(core: Core) -> bool:
+        return core.founded
+
+    patch.setattr(Core, "established", property(established))
+
+
+@mutant(Property.FENCED, Property.S4_DISSOLVED, scenario=MEETING)
+def a_dissolving_history_goes_on_changing(patch: pytest.MonkeyPatch) -> None:
+    def fenced(core: Core) -> bool:
+        del core
+        return False
+
+    patch.setattr(Core, "fenced", property(fenced))

@@ -113,7 +113,9 @@ class Faults:
         item: Input = (
             self.simulation.workload.read(node)
             if self.chance.random() < 0.25
-            else self.simulation.workload.submit(node, self.chance.choice((1, 1, 2, 5)))
+            else self.simulation.workload.submit(
+                node, self.chance.choice((1, 1, 2, 5)), now=self.simulation.now
+            )
         )
         self.simulation.step(node, (item,))
 
@@ -262,13 +264,13 @@ class Faults:
         node = self._leader()
         if node is not None:
             peers = [None, *self.simulation.nodes]
-            transfer = self.simulation.workload.transfer(self.chance.choice(peers))
+            transfer = self.simulation.workload.transfer(node, self.chance.choice(peers))
             self.simulation.step(node, (transfer,))
 
     def _remove(self) -> None:
         node, other = self._any(), self._any()
         if node is not None and other is not None and node is not other:
-            self.simulation.step(node, (self.simulation.workload.remove(other.peer),))
+            self.simulation.step(node, (self.simulation.workload.leave(node, other.peer),))
 
     def _leave(self) -> None:
         node = self._any()

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from mosaik.primitives.entry import Entry
+from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Attempt, Replica
 from tests.consensus.simulation.violation import Property, Violation
 
@@ -25,12 +25,22 @@ class Leadership:
         incarnation: of the process; one that restarts cannot go on leading.
         log: ``(term, checksum)`` of each entry, from index 1; grows with the leader's log.
         elected_with: how long that log was when it took office.
+        founded, dissolve: where these entries stand in it; 0 where they do not.
     """
 
     replica: Replica
     incarnation: int
     log: list[tuple[int, int]]
     elected_with: int
+    founded: int = 0
+    dissolve: int = 0
+
+    def note(self, entry: Entry[Any]) -> None:
+        """Sees an entry of the log."""
+        if entry.kind is EntryKind.FOUNDED:
+            self.founded = entry.index
+        elif entry.kind is EntryKind.DISSOLVE:
+            self.dissolve = entry.index
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from mosaik.consensus.messages import AppendReply, Envelope, Vote, VoteReply, VoteRequest
 from mosaik.primitives.durable import HardState, WriteBatch
-from mosaik.primitives.entry import Entry
+from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Configuration, Replica
 from tests.consensus.simulation.ledger import HistoryLedger, Leadership, Ledger
 from tests.consensus.simulation.node import SimNode
@@ -22,6 +22,8 @@ __all__ = [
     "commit_rule",
     "committed_entries_stay",
     "election_quorum",
+    "founded_first",
+    "fenced",
     "later_leaders_are_complete",
     "leader_append_only",
     "leader_is_complete",
@@ -279,3 +281,28 @@ def written_vote(ledger: Ledger, node: SimNode, hard: HardState) -> None:
     """A written vote is the only one of its term."""
     if hard.voted_for is not None and hard.history:
         one_vote(ledger, ledger.history(hard.history), hard.term, node.replica, hard.voted_for)
+
+
+# -- what may follow what ---------------------------------------------------------------------------
+
+
+def founded_first(
+    ledger: Ledger, node: SimNode, commit: int, leadership: Leadership, entry: Entry[Any]
+) -> None:
+    """A leader takes commands and changes once ``FOUNDED`` is committed; an attempt may still die."""
+    if entry.index == 1 or entry.kind not in (EntryKind.COMMAND, EntryKind.CONFIG):
+        return
+    ledger.require(
+        0 < leadership.founded <= commit,
+        Property.FOUNDED_FIRST,
+        f"{node.name} appends {entry}; FOUNDED is at {leadership.founded}, its commit at {commit}",
+    )
+
+
+def fenced(ledger: Ledger, node: SimNode, leadership: Leadership, entry: Entry[Any]) -> None:
+    """Only no-ops may follow ``DISSOLVE``: a command there would be lost."""
+    ledger.require(
+        entry.kind is EntryKind.NOOP or not leadership.dissolve,
+        Property.FENCED,
+        f"{node.name} appends {entry} after the DISSOLVE at {leadership.dissolve}",
+    )

@@ -27,7 +27,7 @@ FAULTS: Mapping[str, int] = {
     "slow disk": 2,
     "poison": 1,
     "wipe": 1,
-    "damage": 1,
+    "damage": 3,
     "transfer": 2,
     "remove": 1,
     "leave": 1,
@@ -63,7 +63,7 @@ class Scenario:
         quality: of the links, while faults last.
         hidden: pairs of nodes that do not see each other until ``hidden_until``.
         submit_every: mean seconds between submissions.
-        message_bytes, tail_entries, window: of `Parameters`.
+        message_bytes, write_bytes, tail_entries, tail_bytes, window: of `Parameters`.
         newcomers: at most so many.
         jitter: of election timers, seconds; without, votes split.
     """
@@ -80,7 +80,9 @@ class Scenario:
     submit_every: float = 0.15
     submit_from: float = 0.0
     message_bytes: int = 256 * 1024
+    write_bytes: int = 1024 * 1024
     tail_entries: int = 16_384
+    tail_bytes: int = 16 * 1024 * 1024
     window: int = 64
     max_voters: int = 5
     jitter: float = 0.5
@@ -104,7 +106,9 @@ class Scenario:
             forget_lost_history=self.forget_lost_history,
             window=self.window,
             message_bytes=self.message_bytes,
+            write_bytes=self.write_bytes,
             tail_entries=self.tail_entries,
+            tail_bytes=self.tail_bytes,
         )
 
 
@@ -163,7 +167,9 @@ def draw(chance: random.Random) -> Scenario:
         submit_every=chance.choice((0.05, 0.1, 0.2)),
         submit_from=submit_from,
         message_bytes=chance.choice((100, 300, 256 * 1024)),
+        write_bytes=chance.choice((1, 300, 1024 * 1024)),
         tail_entries=chance.choice((4, 32, 16_384)),
+        tail_bytes=chance.choice((200, 16 * 1024 * 1024)),
         window=chance.choice((1, 4, 64)),
         max_voters=chance.choice((3, 5, 5)),
         forget_lost_history=chance.random() < 0.5,

@@ -61,6 +61,7 @@ class Settling:
             if reason:
                 self._probe()
         simulation.ledger.require(not reason, Property.LIVENESS, f"after {LIMIT} s: {reason}")
+        simulation.workload.nothing_hangs(simulation.now)
         self._compare()
 
     # -- is it live? --------------------------------------------------------------------------------

@@ -30,8 +30,11 @@ class Property(StrEnum):
     # What callers are told.
     ACKNOWLEDGED = "Acknowledged Means Committed"
     READ_LINEARIZABLE = "Linearizable Read"
+    ANSWERED = "Every Request is Answered Once"
     # Membership.
     ONE_CHANGE = "One Change at a Time"
+    FOUNDED_FIRST = "Commands and Changes Follow a Committed Founding"
+    FENCED = "Nothing Follows a Dissolve"
     FOUNDED_BY_ALL = "Founded by All"
     ONE_HISTORY = "One History per Life"
     LIFE_FORWARD = "Life Never Goes Back"

@@ -115,6 +115,8 @@ def _take_office(ledger: Ledger, history: HistoryLedger, node: SimNode, view: Vi
     log = [(entry.term, entry.checksum) for entry in node.entries(1, view.last)]
     inherited = sum(1 for term, _ in log if term < view.term) if view.term > 1 else 1
     leadership = Leadership(node.replica, node.incarnation, log[:inherited], inherited)
+    for entry in node.entries(1, inherited):
+        leadership.note(entry)
     history.leaders[view.term] = leadership
     ledger.counts["elections"] += 1
     properties.leader_is_complete(ledger, history, node, view.term, leadership.log)
@@ -136,8 +138,14 @@ def _grow(ledger: Ledger, node: SimNode, leadership: Leadership) -> None:
     history = ledger.history(node.history)
     entries = node.entries(len(leadership.log) + 1, node.log.last_index)
     properties.log_matching(ledger, history, entries)
+    # A step that commits FOUNDED may take what waited for it: the commit of now counts.
+    assert node.core is not None
+    commit = node.core.view.commit
     for entry in entries:
         leadership.log.append((entry.term, entry.checksum))
+        properties.founded_first(ledger, node, commit, leadership, entry)
+        properties.fenced(ledger, node, leadership, entry)
+        leadership.note(entry)
         if entry.kind is EntryKind.FOUNDED:
             membership.founded_by_all(ledger, history, node)
         elif entry.kind is EntryKind.CONFIG:
