@@ -93,10 +93,17 @@ class Network:
         directory = data_dir if data_dir is not None else settings.data_dir
         self._directory = None if directory is None else Path(directory).absolute()
         self._identity_given = identity
-        self._bootstrap = _addresses(settings.bootstrap if bootstrap is None else bootstrap)
+        self._bootstrap = _list(settings.bootstrap if bootstrap is None else bootstrap)
         self._listen = listen or settings.listen or "127.0.0.1:0"
-        HostPort.parse(self._listen)
         self._advertise = tuple(advertise)
+        if transport is None:
+            # Checked now: later a wrong address would merely never answer.
+            HostPort.parse(self._listen)
+            for address in self._bootstrap:
+                if HostPort.parse(address).port == 0:
+                    raise ConfigError(
+                        f"{address!r} cannot be dialled; name the port that is listened on"
+                    )
         self._make_transport = transport or self._tls
         self._discovery_config = discovery
         self._handlers = _Handlers()
@@ -273,19 +280,12 @@ class Network:
         return TlsTransport(secret, network, listen=self._listen, advertise=self._advertise)
 
 
-def _addresses(given: Iterable[str]) -> tuple[str, ...]:
-    """Addresses to dial, checked now: later a wrong one would merely never answer."""
-    if isinstance(given, str):
+def _list(bootstrap: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(bootstrap, str):
         raise ConfigError(
-            f"bootstrap takes a list of addresses, such as [{given!r}], not one string"
+            f"bootstrap takes a list of addresses, such as [{bootstrap!r}], not one string"
         )
-    addresses = tuple(given)
-    for address in addresses:
-        if HostPort.parse(address).port == 0:
-            raise ConfigError(
-                f"{address!r} cannot be dialled; name the port that the node listens on"
-            )
-    return addresses
+    return tuple(bootstrap)
 
 
 class _Handlers:

@@ -15,6 +15,8 @@ from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Its programs are run as programs, see `test_readme`.
+PROGRAMS = ROOT / "README.md"
 #: Every fence says what it holds; these are not Python and are not run.
 NOT_RUN = {"text", "console", "toml", "mermaid", "bash"}
 FENCE = re.compile(r"^ {0,3}```(.*)$", re.MULTILINE)
@@ -39,7 +41,9 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != PROGRAMS and blocks(page)], ids=name
+)
 def test_the_blocks_of_a_page_run(page: Path, empty_directory: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with asyncio.Runner() as runner:
