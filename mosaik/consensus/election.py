@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mosaik.consensus import genesis, replication
+from mosaik.consensus import floors, genesis, replication
 from mosaik.consensus.core import Core, Standing
 from mosaik.consensus.messages import TimeoutNow, Vote, VoteReply, VoteRequest
 from mosaik.consensus.quorum import Outcome, vote_outcome
@@ -186,6 +186,7 @@ def count_vote(core: Core, voter: Replica, granted: bool) -> None:
     Not that of a store that was rolled back: it may have voted for, or held, what it forgot.
     """
     if core.doubtful(voter):
+        floors.object_to(core, voter)  # it is wrong if an old status came late; then it says so
         return
     if core.votes.get(voter) is not True:
         core.votes[voter] = granted
