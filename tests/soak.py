@@ -67,11 +67,21 @@ def _demo(backend: str) -> Callable[[int], Mapping[str, int]]:
     return kill
 
 
+def _stalls(number: int) -> Mapping[str, int]:
+    """A node starts on a log of ten million entries, on each backend in turn."""
+    backends = ("sqlite", "lmdb", "rocksdb")
+    length = 10_000_000
+    command = [sys.executable, "-m", "tests.processes.replay", backends[number % len(backends)]]
+    subprocess.run([*command, "--length", str(length)], cwd=ROOT, check=True)
+    return {"entries": length}
+
+
 PARTS: Final[Mapping[str, SoakPart]] = {
     "consensus": SoakPart("20,000 seeds of the simulator", 200, _simulate),
     "sqlite": SoakPart("1,000 leaders killed on SQLite", 40, _demo("sqlite")),
     "lmdb": SoakPart("1,000 leaders killed on LMDB", 40, _demo("lmdb")),
     "rocksdb": SoakPart("1,000 leaders killed on RocksDB", 40, _demo("rocksdb")),
+    "stalls": SoakPart("30 replays of 10,000,000 entries without a stall", 30, _stalls),
 }
 
 

@@ -117,16 +117,20 @@ class Applier:
         self._stopped = True
         self.detach()
 
-    def advance(self, target: int) -> None:
-        """Entries up to ``target`` may be applied."""
+    def advance(self, target: int, began: float | None = None) -> None:
+        """Entries up to ``target`` may be applied.
+
+        Args:
+            began: when the event loop's present turn began, if something else was done in it.
+        """
         if target > self._target:
             self._target = target
         if self._target > self.applied and not self._scheduled:
-            self._run()
+            self._run(began)
 
-    def _run(self) -> None:
+    def _run(self, began: float | None = None) -> None:
         self._scheduled = False
-        began = perf_counter()
+        began = perf_counter() if began is None else began
         while self.applied < self._target and not self._stopped:
             chunk = self._next_chunk()
             if not chunk:

@@ -49,8 +49,11 @@ class Ingress:
         """
         admitted: list[tuple[Bond, Forward]] = []
         count = 0
-        while self._waiting and count < _PER_TURN:
-            bond, forward = self._waiting.popleft()
+        while self._waiting:
+            bond, forward = self._waiting[0]
+            if admitted and count + len(forward.payloads) > _PER_TURN:
+                break
+            self._waiting.popleft()
             self._commands -= len(forward.payloads)
             # Who forwards names the term that it knows us to lead. Taking commands in another term
             # could take a later batch where an earlier one was refused, and break the caller's order.

@@ -22,6 +22,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 from mosaik.consensus import (
@@ -80,8 +81,8 @@ log = logging.getLogger("mosaik.groups")
 Answer = Accepted | Refused | ReadReady | Done
 Outcome = StorageError | None
 
-#: Bytes of entries that are verified in one turn of the event loop.
-_STEP_BYTES: Final = 128 * 1024
+#: Bytes of entries that are verified in one turn of the event loop: what the largest message carries.
+_STEP_BYTES: Final = 64 * 1024
 #: A write that found the disk full is tried again after these seconds, doubling up to the last.
 _FULL_PAUSE: Final = 0.1
 _LONGEST_FULL_PAUSE: Final = 5.0
@@ -249,7 +250,7 @@ class Replica:
 
     def _turn(self) -> None:
         self._scheduled = False
-        now = self._loop.time()
+        began, now = perf_counter(), self._loop.time()
         self.reads.expire(now)
         self._gather(now)
         core = self._core
@@ -261,17 +262,17 @@ class Replica:
             except MosaikError as error:
                 self._fatal(error)
                 return
-            self._carry_out(core, effects)
+            self._carry_out(core, effects, began)
             deadline = effects.deadline
         self._arm(min(deadline, self.pipeline.deadline, self.reads.deadline))
 
     def _take_inbox(self) -> list[Input]:
         """What this turn handles: all that is there, unless it is so much that it would stall."""
         inbox, size = self._inbox, 0
-        for count, item in enumerate(inbox, 1):
+        for count, item in enumerate(inbox):
             if isinstance(item, Received) and isinstance(item.envelope.body, AppendEntries):
                 size += len(item.envelope.body.entries)
-            if size > _STEP_BYTES and count < len(inbox):
+            if size > _STEP_BYTES and count:
                 self._inbox = inbox[count:]
                 self._schedule()
                 return inbox[:count]
@@ -347,7 +348,7 @@ class Replica:
 
     # -- carrying out -------------------------------------------------------------------------------
 
-    def _carry_out(self, core: Consensus, effects: Effects) -> None:
+    def _carry_out(self, core: Consensus, effects: Effects, began: float) -> None:
         if effects.restart:
             self._restarted(effects.events)
         for event in effects.events:
@@ -366,7 +367,7 @@ class Replica:
             self._fetch(fetch)
         view = self.view = core.view
         self._publisher.show(view)
-        self.applier.advance(view.applicable)
+        self.applier.advance(view.applicable, began)
 
     def _send(self, effects: Effects) -> None:
         get = self._bonds.get
