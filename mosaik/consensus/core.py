@@ -252,7 +252,10 @@ class Core:
     def doubtful(self, replica: Replica) -> bool:
         """Whether its store shows less than it once acknowledged: nothing that it says is counted."""
         neighbour = self.neighbours.get(replica.peer)
-        return neighbour is not None and neighbour.doubtful
+        if neighbour is None or not neighbour.doubtful:
+            return False
+        # The doubt is about the replica that spoke then; its peer may be somebody new by now.
+        return neighbour.replica == replica and replica in self.floors
 
     def member(self, role: Role) -> Member:
         """This replica, as a configuration would list it."""
