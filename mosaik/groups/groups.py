@@ -72,7 +72,7 @@ class Groups:
             raise ConfigError("the network is closed; join groups while it is open")
         storage = storage.resolve(self._node)
         running = self._active.get(config.group_id)
-        if running is None or running.over:
+        if running is None or running.over or running.closing:
             after = running.task if running is not None else None
             running = RunningGroup(
                 self._node, config, machine, storage, after, self._ended, self._poisoned

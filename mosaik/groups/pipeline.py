@@ -127,12 +127,15 @@ class Pipeline:
         self._queue.append(call)
         self._queued += len(call.payloads)
 
-    def advance(self, leadership: Leadership | None, now: float) -> bool:
+    def advance(
+        self, leadership: Leadership | None, now: float, why: str = "no leader is known"
+    ) -> bool:
         """Sends what may be sent; True when more could be sent in a later turn.
 
         Args:
-            leadership: who leads at this moment.
+            leadership: who leads at this moment, if anything can be given to him.
             now: the event loop's clock.
+            why: what to say of commands that cannot be given to anybody.
         """
         if self._sent or self._accepted:
             self._watch(leadership, now)
@@ -141,7 +144,7 @@ class Pipeline:
         if not self._queue:
             return False
         if leadership is None:
-            self._drop_queue("no leader is known")
+            self._drop_queue(why)
             return False
         if self._in_air >= MAX_IN_AIR or self._bytes_in_air >= MAX_BYTES_IN_AIR:
             return False

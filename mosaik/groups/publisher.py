@@ -36,13 +36,21 @@ class Publisher:
         self._state = state
         self._leader: Replica | None = None
 
-    def show(self, view: View) -> None:
-        """Consensus has made a step."""
+    def show(self, view: View, *, writable: bool = True) -> None:
+        """Consensus has made a step.
+
+        Args:
+            writable: the store takes writes; without that the node serves nobody.
+        """
         state, leader = self._state, view.leader
         if leader is not self._leader:
             self._leader = leader
             state.leader.set(PeerId.from_bytes(leader.peer) if leader is not None else None)
-        state.online.set(view.online and view.founded)
+        online = view.online and view.founded and writable
+        state.online.set(online)
+        if online:
+            # A core that was built anew has not lost any quorum, and will not say that it is back.
+            state.quorum_lost.set(False)
         state.log.set(Cursor(view.last_term, view.last))
 
     def hide(self) -> None:

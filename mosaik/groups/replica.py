@@ -68,7 +68,9 @@ from mosaik.primitives.errors import (
     CorruptEntry,
     GroupTerminated,
     HistoryLost,
+    InternalError,
     MosaikError,
+    OutcomeUnknown,
     ProtocolViolation,
     StorageError,
     StorageFull,
@@ -147,6 +149,10 @@ class Replica:
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._next_token = 1
         self._ingress = Ingress()
+        #: Why the store takes no writes at the moment; empty while it does.
+        self._no_room = ""
+        #: Requests whose outcome nobody can tell once the core is gone.
+        self._asked: set[Pending[Done | Refused]] = set()
         self.view: View | None = None
         """What consensus showed after the last step; None while there is none."""
 
@@ -166,7 +172,14 @@ class Replica:
         self._generation += 1
         self._core = self._disk = self.view = None
         self._inbox = []
+        self._no_room = ""
         self.applier.detach()
+        asked, self._asked = self._asked, set()
+        for pending in asked:
+            if not pending.done():
+                pending.set_exception(
+                    OutcomeUnknown("the store failed before the answer came; it may still happen")
+                )
         answers, self._answers = self._answers, {}
         for token, answer in answers.items():
             answer(Refused(token, None, "the store failed and is being opened again"))
@@ -237,6 +250,8 @@ class Replica:
         if self._core is None:
             pending.set_result(Refused(0, None, "the store is being opened"))
         else:
+            self._asked.add(pending)
+            pending.add_done_callback(self._asked.discard)
             self._push(request(self._token(answered)))
         return pending
 
@@ -250,6 +265,19 @@ class Replica:
 
     def _turn(self) -> None:
         self._scheduled = False
+        try:
+            self._step()
+        except MosaikError as error:
+            self._fatal(error)
+        except Exception as error:
+            # A core, or a driver, that stopped halfway must not go on: nobody knows what it would do.
+            log.exception("%s: ended by a bug in mosaik; please report it", self._name)
+            bug = InternalError(f"a bug in mosaik: {error!r}")
+            bug.__cause__ = error
+            self._answers = {}  # some of it may have been sent: nothing is certainly not done
+            self._fatal(bug)
+
+    def _step(self) -> None:
         began, now = perf_counter(), self._loop.time()
         self.reads.expire(now)
         self._gather(now)
@@ -257,11 +285,7 @@ class Replica:
         deadline = float("inf")
         if core is not None:
             inputs = self._take_inbox()
-            try:
-                effects = core.step(inputs, now, time.time_ns() // 1_000_000)
-            except MosaikError as error:
-                self._fatal(error)
-                return
+            effects = core.step(inputs, now, time.time_ns() // 1_000_000)
             self._carry_out(core, effects, began)
             deadline = effects.deadline
         self._arm(min(deadline, self.pipeline.deadline, self.reads.deadline))
@@ -289,9 +313,9 @@ class Replica:
             if self._ingress.waiting:
                 self._schedule()
         leadership: Leadership | None = None
-        if view is not None and view.leader is not None:
+        if view is not None and view.leader is not None and not self._no_room:
             leadership = Leadership(view.leader.peer, view.term)
-        if self.pipeline.advance(leadership, now):
+        if self.pipeline.advance(leadership, now, self._no_room or "no leader is known"):
             self._schedule()
         if self.reads.waiting:
             if self._core is None:
@@ -366,7 +390,7 @@ class Replica:
         for fetch in effects.fetch:
             self._fetch(fetch)
         view = self.view = core.view
-        self._publisher.show(view)
+        self._publisher.show(view, writable=not self._no_room)
         self.applier.advance(view.applicable, began)
 
     def _send(self, effects: Effects) -> None:
@@ -405,6 +429,7 @@ class Replica:
             if generation != self._generation:
                 return
             if error is None:
+                self._has_room()
                 self._push(Persisted(write.sequence))
             elif isinstance(error, StorageFull):
                 self._full(write, generation, pause, error)
@@ -414,12 +439,23 @@ class Replica:
         self._disk.write(write.batch, done)
 
     def _full(self, write: Write, generation: int, pause: float, error: StorageFull) -> None:
-        """Nothing was written: tries again, and lets somebody lead who has room."""
-        log.error("%s: %s; trying again in %.1f s", self._name, error, pause)
+        """Nothing was written: tries again, and lets somebody lead who has room.
+
+        Until then nothing is applied here either, so callers are told instead of kept waiting.
+        """
+        if not self._no_room:
+            log.error("%s: %s; trying again until there is room", self._name, error)
+        self._no_room = f"this node's store cannot be written: {error}"
+        self.wake()
         if self.view is not None and self.view.leading:
             self._push(Transfer(self._token(lambda answer: None)))
         longer = min(2 * pause, _LONGEST_FULL_PAUSE)
         self._loop.call_later(pause, self._write, write, generation, longer)
+
+    def _has_room(self) -> None:
+        if self._no_room:
+            self._no_room = ""
+            log.warning("%s: the store has room again", self._name)
 
     def _fetch(self, fetch: Fetch) -> None:
         generation = self._generation

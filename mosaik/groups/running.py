@@ -95,6 +95,8 @@ class RunningGroup:
         self._cause: BaseException | None = None
         self.over = False
         """The group has ended, or is about to."""
+        self.closing = False
+        """Its last handle is being closed; whoever joins now starts the next run."""
         self._retire = False
         self._volatile = True
         self._served = False
@@ -253,6 +255,7 @@ class RunningGroup:
 
     async def close(self) -> None:
         """Pauses this replica: hands leadership over, says goodbye, closes the store."""
+        self.closing = True
         if not self.over:
             try:
                 await self._hand_over()
@@ -288,6 +291,9 @@ class RunningGroup:
         finally:
             asked.cancel()
             alone.cancel()
+            await asyncio.wait([asked, alone])
+            if not asked.cancelled():
+                asked.exception()  # an outcome that nobody waits for any more
 
     async def _until_alone(self) -> None:
         while not self.bonds.is_empty:
