@@ -246,6 +246,7 @@ class Applier:
         where = f"entry {first}" if first == last else f"one of the entries {first} to {last}"
         return ApplyError(
             f"{type(self._machine).__name__} raised {type(error).__name__} while it applied {where}: "
-            f"{error}. A machine must answer every committed command, with an error value if need be.",
+            f"{error}. A machine must answer every committed command, with an error value if need be: "
+            "correct its apply() at every node, and start them again; the log is kept.",
             index=first,
         )

@@ -212,6 +212,8 @@ class Group(Generic[C, Q, R]):
     async def remove(self, peer: PeerId) -> None:
         """Removes a peer's replica from the group, as one that will not come back.
 
+        Stop the peer first: one that still runs here and has the key asks to be taken in again.
+
         Raises:
             GroupError: it is no member. OutcomeUnknown: no leader answered; it may still happen.
         """

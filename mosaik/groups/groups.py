@@ -20,17 +20,21 @@ from mosaik.machines.machine import StateMachine
 from mosaik.primitives.digest import Digest
 from mosaik.primitives.errors import ConfigError, JoinConflict, LinkClosed, StoragePoisoned
 from mosaik.transport.contract import CloseReason, Link
+from mosaik.transport.quiet import QuietLog
 
 __all__ = ["Groups"]
 
 log = logging.getLogger("mosaik.groups")
+_quiet: Final = QuietLog(log)
 
 C = TypeVar("C")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-#: Links whose first frame has not come yet.
+#: Links whose first frame has not come yet, in all and of one peer. When there are more, the oldest goes:
+#: an honest handshake takes milliseconds, so the oldest are those that stall.
 _MOST_HALF_OPEN: Final = 256
+_MOST_OF_ONE: Final = 8
 
 
 class Groups:
@@ -42,7 +46,7 @@ class Groups:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._active: dict[Digest, RunningGroup] = {}
-        self._half_open: set[asyncio.Task[None]] = set()
+        self._half_open: dict[asyncio.Task[None], Link] = {}
         self._closed = False
         node.accept(PROTOCOL, self._accept)
 
@@ -96,20 +100,30 @@ class Groups:
     # -- links that arrive --------------------------------------------------------------------------
 
     def _accept(self, link: Link) -> None:
-        if self._closed or len(self._half_open) >= _MOST_HALF_OPEN:
-            link.close(CloseReason.TOO_MANY, "too many handshakes at once")
+        if self._closed:
+            link.close(CloseReason.CANCELLED, "the node shuts down")
             return
+        self._make_room(link)
         task = asyncio.get_running_loop().create_task(
             self._greet(link), name=f"mosaik handshake {link.remote.short}"
         )
-        self._half_open.add(task)
-        task.add_done_callback(self._half_open.discard)
+        self._half_open[task] = link
+        task.add_done_callback(lambda done: self._half_open.pop(done, None))
+
+    def _make_room(self, link: Link) -> None:
+        of_this = [task for task, open_ in self._half_open.items() if open_.remote == link.remote]
+        for tasks, most in ((of_this, _MOST_OF_ONE), (list(self._half_open), _MOST_HALF_OPEN)):
+            if len(tasks) >= most:
+                oldest = self._half_open.pop(tasks[0], None)
+                if oldest is not None:
+                    oldest.close(CloseReason.TOO_MANY, "too many handshakes at once")
+                    tasks[0].cancel()
 
     async def _greet(self, link: Link) -> None:
         try:
             start = await read_start(link, HANDSHAKE_TIMEOUT)
         except HandshakeFailed as error:
-            log.warning("%s sent no handshake: %s", link.remote.short, error)
+            _quiet.warning("%s sent no handshake: %s", link.remote.short, error)
             link.close(error.code, str(error)[:200])
         except TimeoutError:
             link.close(CloseReason.TIMEOUT, "the handshake took too long")

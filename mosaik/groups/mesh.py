@@ -32,10 +32,12 @@ from mosaik.primitives.digest import PeerId
 from mosaik.primitives.errors import GroupTerminated, NetworkError
 from mosaik.primitives.peer import PeerVersion, SignedPeerEntry
 from mosaik.transport.contract import CloseReason, Link
+from mosaik.transport.quiet import QuietLog
 
 __all__ = ["HANDSHAKE_TIMEOUT", "Mesh", "Owner"]
 
 log = logging.getLogger("mosaik.groups")
+_quiet: Final = QuietLog(log)
 
 #: Seconds that either side waits for the other's part of a handshake.
 HANDSHAKE_TIMEOUT: Final = 2.0
@@ -140,7 +142,7 @@ class Mesh:
                 link, self._node.entry(), HANDSHAKE_TIMEOUT
             )
         except HandshakeFailed as error:
-            log.warning("%s: %s at %s: %s", self._config, peer.short, address, error)
+            _quiet.warning("%s: %s at %s: %s", self._config, peer.short, address, error)
             if link is not None:
                 link.close(error.code, str(error))
         except (NetworkError, TimeoutError) as error:

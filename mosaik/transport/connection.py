@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._hello: Callable[[Connection, bytes], Receiver] | None = hello
         self._transport: asyncio.Transport | None = None
         self._limit = HELLO_LIMIT
+        self._limit_after_hello = MAX_FRAME
         self._parts: list[bytes] = []  # of a frame that is not whole yet
         self._kind: int | None = None  # that frame's; None while its header is not whole
         self._missing = 0  # bytes to go
@@ -109,6 +110,12 @@ class Connection(asyncio.Protocol):
         """What carries the bytes; only once connected."""
         assert self._transport is not None
         return self._transport
+
+    def limit_frames(self, size: int) -> None:
+        """Refuses frames of more bytes than this, once the hello is done."""
+        self._limit_after_hello = size
+        if self._hello is None:
+            self._limit = size
 
     # Reading.
 
@@ -191,7 +198,7 @@ class Connection(asyncio.Protocol):
                 self.close(refusal.code, refusal.reason)
                 self._finish(refusal.code, refusal.reason, died=False)
                 return
-            self._limit = MAX_FRAME
+            self._limit = self._limit_after_hello
             if not self.established.done():
                 self.established.set_result(None)
         else:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from mosaik.primitives.digest import PeerId
 
 __all__ = [
+    "MAX_FIRST_FRAME",
     "MAX_FRAME",
     "CloseReason",
     "Link",
@@ -17,6 +18,9 @@ __all__ = [
 
 #: The longest frame on any link, in bytes.
 MAX_FRAME: Final = 20 * 1024 * 1024
+#: Bytes of one on a link that arrived, until somebody here listens to it: nobody has proven yet that he
+#: may ask more of this node's memory.
+MAX_FIRST_FRAME: Final = 256 * 1024
 
 
 class CloseReason(IntEnum):

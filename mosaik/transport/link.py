@@ -18,10 +18,12 @@ from typing import Final
 from mosaik.primitives.digest import PeerId
 from mosaik.primitives.errors import CodecError, FrameTooLarge, LinkClosed, ProtocolViolation
 from mosaik.transport.contract import MAX_FRAME, CloseReason
+from mosaik.transport.quiet import QuietLog
 
 __all__ = ["BaseLink"]
 
 log = logging.getLogger("mosaik.transport")
+_quiet: Final = QuietLog(log)
 
 
 class BaseLink(ABC):
@@ -61,6 +63,7 @@ class BaseLink(ABC):
     @on_frame.setter
     def on_frame(self, handler: Callable[[bytes], None]) -> None:
         self._handler = handler
+        self._listened()
         if self._queue:
             self._loop.call_soon(self._drain)
         else:
@@ -114,6 +117,9 @@ class BaseLink(ABC):
         self._queued(len(frame))
         self._wake()
 
+    def _listened(self) -> None:
+        """Somebody listens from now on: frames may be large."""
+
     def _queued(self, size: int) -> None:
         """A frame waits for a reader; a subclass may hold the sender back."""
 
@@ -140,7 +146,9 @@ class BaseLink(ABC):
     def _handler_failed(self, error: Exception) -> None:
         """A peer's bad frame ends its link; a bug of ours does too, and is reported as one."""
         if isinstance(error, ProtocolViolation | CodecError):
-            log.warning("%s (%s) broke the protocol: %s", self.remote.short, self.protocol, error)
+            _quiet.warning(
+                "%s (%s) broke the protocol: %s", self.remote.short, self.protocol, error
+            )
             self.close(CloseReason.PROTOCOL_VIOLATION, str(error)[:200])
             return
         self._loop.call_exception_handler(

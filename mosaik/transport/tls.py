@@ -37,7 +37,7 @@ from mosaik.primitives.peer import SecretKey
 from mosaik.transport.address import HostPort, own_host
 from mosaik.transport.certificates import client_context, peer_of, server_context
 from mosaik.transport.connection import Connection
-from mosaik.transport.contract import CloseReason, Link
+from mosaik.transport.contract import MAX_FIRST_FRAME, MAX_FRAME, CloseReason, Link
 from mosaik.transport.frames import DATA, Hello, binding_of
 from mosaik.transport.link import BaseLink
 from mosaik.transport.listener import Listener
@@ -58,6 +58,7 @@ SHUTDOWN_TIMEOUT: Final = 1.0
 MAX_UNREAD: Final = 1024 * 1024
 
 log = logging.getLogger("mosaik.transport")
+_quiet: Final = QuietLog(log)
 
 
 class TlsLink(BaseLink):
@@ -74,6 +75,8 @@ class TlsLink(BaseLink):
         super().__init__(remote, protocol, initiator, binding)
         self._connection = connection
         self._unread = 0
+        if not initiator:
+            connection.limit_frames(MAX_FIRST_FRAME)
 
     @property
     def backlog(self) -> int:
@@ -90,7 +93,7 @@ class TlsLink(BaseLink):
             return
         self.check_size(frame)
         if not self._connection.send(DATA, frame):
-            log.warning("%s (%s) is too slow and was cut off", self.remote.short, self.protocol)
+            _quiet.warning("%s (%s) is too slow and was cut off", self.remote.short, self.protocol)
             self._stopped = True
             self._ended(CloseReason.TOO_MANY, "the peer is too slow", died=False)
 
@@ -100,6 +103,9 @@ class TlsLink(BaseLink):
             self._stopped = True
             self._connection.close(code, reason)
             self._ended(code, reason, died=False)
+
+    def _listened(self) -> None:
+        self._connection.limit_frames(MAX_FRAME)
 
     # What the connection calls.
 

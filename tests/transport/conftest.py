@@ -10,7 +10,8 @@ import pytest
 
 from mosaik.primitives.digest import Digest
 from mosaik.primitives.peer import SecretKey
-from mosaik.transport import Link, MemoryHub, TlsTransport, Transport
+from mosaik.transport import Link, MemoryHub, TlsTransport, Transport, link, tls
+from mosaik.transport.quiet import QuietLog
 from tests.transport.echo import NETWORK, SECRET, Node
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -25,6 +26,13 @@ def pytest_asyncio_loop_factories(
 
         factories["uvloop"] = uvloop.new_event_loop
     return factories
+
+
+@pytest.fixture(autouse=True)
+def every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test had logged must not keep the next one's lines back."""
+    for module in (link, tls):
+        monkeypatch.setattr(module, "_quiet", QuietLog(module.log, interval=0.0))
 
 
 class Nodes:

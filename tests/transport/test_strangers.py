@@ -242,7 +242,7 @@ async def test_without_the_limit_an_oversized_frame_would_be_gathered(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted bug: a frame's length is believed. The node would gather up to 4 GiB."""
-    monkeypatch.setattr(connection, "MAX_FRAME", 1 << 32)
+    monkeypatch.setattr(tls, "MAX_FRAME", 1 << 32)
     stranger = await node.raw(client_context())
     stranger.writer.write(hello() + HEADER.pack(0xFFFFFFFF, DATA) + bytes(1 << 20))
     await stranger.reader.readexactly(len(hello()))

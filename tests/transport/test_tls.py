@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from mosaik.primitives.digest import Digest, PeerId
-from mosaik.primitives.errors import BindError, ConfigError, DialError
+from mosaik.primitives.errors import BindError, ConfigError, DialError, LinkClosed
 from mosaik.primitives.peer import SecretKey
-from mosaik.transport import Link, TlsTransport, certificates, connection, tls
+from mosaik.transport import CloseReason, Link, TlsTransport, certificates, connection, tls
+from mosaik.transport.contract import MAX_FIRST_FRAME
 from mosaik.transport.frames import HEADER, HELLO, Hello, close_frame
 from tests.transport.echo import NETWORK, SECRET, Node, client_context, hello
 
@@ -168,15 +169,15 @@ async def test_a_node_that_does_not_read_holds_the_sender_back(node: Node) -> No
     await server.start(links.append)
     client = TlsTransport(SecretKey.generate(), NETWORK)
     link = await client.dial(server.addresses[0], "p")
-    for _ in range(32):
-        link.send(bytes(1 << 20))
+    for _ in range(128):
+        link.send(bytes(MAX_FIRST_FRAME))
     while link.backlog > 30 << 20:
         await asyncio.sleep(0.001)
     for _ in range(200):
         await asyncio.sleep(0)
     assert link.backlog > 8 << 20, "nobody reads, so most of it must wait at the sender"
-    for _ in range(32):
-        assert len(await links[0].receive(5)) == 1 << 20
+    for _ in range(128):
+        assert len(await links[0].receive(5)) == MAX_FIRST_FRAME
     await client.close()
     await server.close()
 
@@ -257,3 +258,38 @@ async def test_without_the_check_another_network_would_get_in() -> None:
     assert len(links) == 1
     await client.close()
     await server.close()
+
+
+# Nobody listens yet.
+
+
+@pytest.mark.parametrize("listens", [False, True])
+async def test_a_link_that_nobody_listens_to_takes_small_frames_only(listens: bool) -> None:
+    """Until a handshake is done, a peer may not ask for 20 MiB of memory on each of its links."""
+    arrived: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+    got: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def take(frame: bytes) -> None:
+        got.set_result(len(frame))
+
+    def accept(link: Link) -> None:
+        if listens:
+            link.on_frame = take
+        arrived.set_result(link)
+
+    server = TlsTransport(SecretKey.generate(), NETWORK)
+    client = TlsTransport(SecretKey.generate(), NETWORK)
+    await server.start(accept)
+    try:
+        link = await client.dial(server.addresses[0], "test/1")
+        link.send(bytes(MAX_FIRST_FRAME + 1))
+        if listens:
+            assert await got == MAX_FIRST_FRAME + 1
+        else:
+            with pytest.raises(LinkClosed) as error:
+                await link.receive(5.0)
+            assert error.value.code == CloseReason.PROTOCOL_VIOLATION
+            assert (await arrived).closed
+    finally:
+        await client.close()
+        await server.close()
