@@ -183,6 +183,8 @@ class Core:
         self.propose_due = now
         self.join_since = now
         self.join_asked = float("-inf")
+        #: When a pristine replica last asked everybody for a status.
+        self.asked_around = now
         self.heard_append = heard_append
         #: Histories with commands that this one, or this pristine replica, cannot be merged with.
         self.divergent: frozenset[bytes] = frozenset()

@@ -11,6 +11,7 @@ from mosaik.consensus import lives
 from mosaik.consensus.core import Core
 from mosaik.consensus.effects import Notice
 from mosaik.consensus.messages import JoinReply, JoinRequest
+from mosaik.consensus.status import status_of
 from mosaik.primitives.membership import Replica, Role
 
 __all__ = ["on_join_reply", "tick"]
@@ -22,6 +23,7 @@ def tick(core: Core) -> None:
         return
     if core.pristine:
         if core.able:
+            _ask_around(core)
             _choose(core)
     elif not core.left and not core.is_leader and _outside(core):
         _ask(core)
@@ -48,6 +50,15 @@ def _founded_without_us(core: Core) -> bool:
         and neighbour.status.founded
         for neighbour in core.neighbours.values()
     )
+
+
+def _ask_around(core: Core) -> None:
+    """Asks everybody who they are, now and then: a status is said when something changes, and may have
+    been lost."""
+    if core.now >= core.asked_around + core.parameters.genesis_timeout:
+        core.asked_around = core.now
+        for peer in core.neighbours:
+            core.send_peer(peer, status_of(core, asks=1))
 
 
 def _choose(core: Core) -> None:
