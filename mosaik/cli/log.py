@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from mosaik.cli.node import group_parts, load_config
 from mosaik.groups import ConsensusConfig
 from mosaik.groups.config import GroupConfig
+from mosaik.machines.machine import StateMachine
+from mosaik.primitives.codec import Codec
 from mosaik.primitives.digest import short
-from mosaik.primitives.errors import ConfigError
-from mosaik.storage import LogIdentity, open_storage
+from mosaik.primitives.entry import EntryKind
+from mosaik.primitives.errors import CodecError, ConfigError
+from mosaik.storage import LogIdentity, StorageEnvironment, open_storage
 from mosaik.storage.rebind import rebind as rebind_log
 from mosaik.transport.identity import Identity
 
 __all__ = ["log"]
+
+#: So many of a log's newest entries are shown to a machine that is to take it over.
+_LOOKED_AT: Final = 1000
 
 
 @click.group()
@@ -39,13 +47,15 @@ def rebind(path: str | None) -> None:
     group = GroupConfig(key, consensus, machine.signature())
     identity = Identity.in_directory(Path(config.network.data_dir))
     try:
-        environment = open_storage(
-            config.storage.url, peer=identity.peer, data_dir=identity.data_dir
+        url, directory = config.storage.url, identity.data_dir
+        wanted = LogIdentity(
+            group=group.group_id, peer=identity.peer, key=key.fingerprint, parts=group.parts
         )
+        # Closed in between: a log that was opened to be read cannot be moved.
+        with closing(open_storage(url, peer=identity.peer, data_dir=directory)) as environment:
+            _require_successor(environment, wanted, machine)
+        environment = open_storage(url, peer=identity.peer, data_dir=directory)
         try:
-            wanted = LogIdentity(
-                group=group.group_id, peer=identity.peer, key=key.fingerprint, parts=group.parts
-            )
             before = rebind_log(environment, wanted)
         finally:
             environment.close()
@@ -58,3 +68,29 @@ def rebind(path: str | None) -> None:
     for part, value in wanted.parts.items():
         if before.parts.get(part) != value:
             click.echo(f"  {part}: {before.parts.get(part, 'not set')} -> {value}")
+
+
+def _require_successor(
+    environment: StorageEnvironment, wanted: LogIdentity, machine: StateMachine[Any, Any, Any]
+) -> None:
+    """Refuses to give a log to a machine that does not know its commands: none could be applied.
+
+    Raises:
+        ConfigError: one of the log's last commands is not the machine's.
+    """
+    held = next((each for each in environment.logs() if each.key == wanted.key), None)
+    if held is None or held.parts.get("machine") == wanted.parts.get("machine"):
+        return
+    decode = Codec[Any](machine.command_type).decode
+    log = environment.log(held)
+    start, end = log.available()
+    for entry in log.get_range(max(start + 1, end - _LOOKED_AT + 1), end):
+        if entry.kind is not EntryKind.COMMAND:
+            continue
+        try:
+            decode(entry.payload)
+        except CodecError as error:
+            raise ConfigError(
+                f"the log cannot be carried over: entry {entry.index} is not a command that "
+                f"{type(machine).__name__} knows ({error}); another group needs another key"
+            ) from error

@@ -127,12 +127,14 @@ class CorruptEntry(StorageError):
     """An acknowledged entry is damaged or missing.
 
     Attributes:
-        index: the log index of the first entry that is not what was written.
+        index: the log index of the first entry that is not what was written; 0 when the store itself is
+            damaged and nobody can tell which entries are.
         reason: what is wrong with it.
     """
 
     def __init__(self, index: int, reason: str, *, url: str = "") -> None:
-        super().__init__(f"entry {index} is damaged: {reason}", url=url)
+        what = f"entry {index}" if index else "the store"
+        super().__init__(f"{what} is damaged: {reason}", url=url)
         self.index = index
         self.reason = reason
 

@@ -208,6 +208,15 @@ def check_parts(asked: LogIdentity, stored: LogIdentity, url: str) -> None:
     if asked.key != stored.key:
         return
     part, old, new = _difference(stored.parts, asked.parts)
+    if part == "machine":
+        raise StorageMismatch(
+            f"this store holds the log of group {short(stored.group)} under the same key and for another "
+            f"state machine (signature {old[:10]}, now {new[:10]}). Another group needs another key; if this "
+            f"machine is the old one's successor and reads its commands, run `mosaik log rebind` at every "
+            f"node while it is stopped",
+            part=part,
+            url=url,
+        )
     raise StorageMismatch(
         f"this store holds the log of group {short(stored.group)} under the same key, and {part} was "
         f"{old!r} and now is {new!r}. Put it back, or, if the change is wanted at every node, run "

@@ -64,7 +64,7 @@ def open_engine_store(
         beside = None
     else:
         path = _locate(plugin, url, data_dir)
-        place = Place(url=url, path=path)
+        place = Place(url=StorageURL.of_path(plugin.scheme, path, url.query), path=path)
         key = f"{plugin.scheme}:{path}"
         beside = Beside.of(path, plugin.layout)
     shown = url.text() if place.path is None else f"{plugin.scheme}://{place.path}"
