@@ -8,7 +8,7 @@ from __future__ import annotations
 from mosaik.testing.storage.card import Card, Outcome, Result, Verdict, check, try_rule
 from mosaik.testing.storage.conformance import StorageConformance
 from mosaik.testing.storage.ground import Ground, entries, hard_state, identity
-from mosaik.testing.storage.rule import Broken, Mark, NotAttested, Rule, rule, rules
+from mosaik.testing.storage.rule import Broken, Mark, NotApplicable, NotAttested, Rule, rule, rules
 from mosaik.testing.storage.subject import PEER, Subject
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Card",
     "Ground",
     "Mark",
+    "NotApplicable",
     "NotAttested",
     "Outcome",
     "Result",

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from mosaik.testing.storage.ground import Ground
-from mosaik.testing.storage.rule import Mark, NotAttested, Rule, rules
+from mosaik.testing.storage.rule import Mark, NotApplicable, NotAttested, Rule, rules
 from mosaik.testing.storage.subject import Subject
 
 __all__ = ["Card", "Outcome", "Result", "Verdict", "check", "try_rule"]
@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     KEPT = "kept"
     BROKEN = "broken"
     NOT_ATTESTED = "not attested"
+    NOT_APPLICABLE = "not applicable"
 
 
 class Verdict(StrEnum):
@@ -41,7 +42,7 @@ class Result(msgspec.Struct, frozen=True):
     """One rule, tried.
 
     Attributes:
-        detail: why it is broken or not attested.
+        detail: why it is broken, not attested or not applicable.
         seconds: how long it took.
     """
 
@@ -80,6 +81,7 @@ class Card(msgspec.Struct, frozen=True):
 
     def _verdict(self, mark: Mark) -> Verdict:
         outcomes = {result.outcome for result in self.results if result.mark is mark}
+        outcomes.discard(Outcome.NOT_APPLICABLE)
         claimed = mark is Mark.FUNCTIONAL or mark in self.claims
         if Outcome.BROKEN in outcomes:
             return Verdict.BROKEN if claimed else Verdict.NOT_CLAIMED
@@ -95,6 +97,8 @@ def try_rule(each: Rule, subject: Subject, *, seed: int = 0) -> Result:
     try:
         with Ground(subject, seed=seed) as ground:
             each.check(ground)
+    except NotApplicable as why:
+        outcome, detail = Outcome.NOT_APPLICABLE, str(why)
     except NotAttested as why:
         outcome, detail = Outcome.NOT_ATTESTED, str(why)
     except Exception as error:  # noqa: BLE001  # whatever a backend raises is its answer

@@ -17,7 +17,7 @@ from mosaik.storage.contract import Capability
 if TYPE_CHECKING:
     from mosaik.testing.storage.ground import Ground
 
-__all__ = ["Broken", "Mark", "NotAttested", "Rule", "rule", "rules"]
+__all__ = ["Broken", "Mark", "NotApplicable", "NotAttested", "Rule", "rule", "rules"]
 
 
 class Mark(StrEnum):
@@ -42,6 +42,13 @@ class NotAttested(Exception):
     """The rule cannot be tried on this machine, or on this kind of store; the message says why."""
 
 
+class NotApplicable(NotAttested):
+    """The rule is about something that this kind of store has not got, such as a server or an option.
+
+    It stands in no mark's way, where `NotAttested` leaves the mark open.
+    """
+
+
 class Rule(NamedTuple):
     """One thing that a store owes.
 
@@ -50,7 +57,7 @@ class Rule(NamedTuple):
         sentence: what the store owes.
         mark: what it is needed for.
         check: tries it; raises `Broken` (or any other exception) when the store breaks it, `NotAttested`
-            when it cannot be tried.
+            when it cannot be tried, `NotApplicable` when there is nothing to try.
     """
 
     id: str
