@@ -7,6 +7,7 @@ absent on disk: what an opening shows must be durable before it is shown (rule 6
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
@@ -154,10 +155,30 @@ def _locate(plugin: EnginePlugin[O], url: StorageURL, data_dir: Path | None) -> 
 
 
 def _make_directory(path: Path) -> None:
+    """Makes a directory and those above it, each of them named durably in the one above.
+
+    One that is there already may be so only since a process that was killed made it, so that its name is
+    synced, too.
+    """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_dir():
+            if path.parent != path:
+                _make_directory(path.parent)
+            path.mkdir(mode=0o700, exist_ok=True)
+        _sync_directory(path.parent)
     except OSError as error:
         raise StorageUnavailable(
             f"the directory {path} cannot be made: {error.strerror}; make it writable by this user, or "
             f"name another"
         ) from error
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # who may not look into it has made nothing in it
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
