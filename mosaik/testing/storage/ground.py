@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -16,7 +17,14 @@ from mosaik.primitives.entry import Entry, EntryKind, seal
 from mosaik.storage import LogIdentity, Storage, StorageEnvironment
 from mosaik.testing.storage.subject import PEER, Subject
 
+if TYPE_CHECKING:
+    from mosaik.testing.storage.workers import Worker
+
 __all__ = ["Ground", "entries", "hard_state", "identity"]
+
+#: A file system in memory, and the bytes that must be free there for it to be used.
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108
+_ROOM: Final = 1 << 30
 
 
 def identity(name: str = "group", *, peer: bytes = PEER, **parts: str) -> LogIdentity:
@@ -26,18 +34,19 @@ def identity(name: str = "group", *, peer: bytes = PEER, **parts: str) -> LogIde
 
 
 def entries(
-    count: int, after: Anchor | None = None, *, term: int = 1, size: int = 16
+    count: int, after: Anchor | None = None, *, term: int = 1, size: int = 16, tag: str = ""
 ) -> list[Entry[Any]]:
     """So many entries that continue a log which ends at ``after``; the same arguments, the same bytes.
 
     Args:
         size: bytes of each payload, at least.
+        tag: begins each payload, and tells entries of one term and index apart.
     """
     start = after or Anchor()
     made: list[Entry[Any]] = []
     previous = start.checksum
     for index in range(start.index + 1, start.index + count + 1):
-        payload = f"{term}.{index}".encode().ljust(size, b".")
+        payload = f"{tag}{term}.{index}".encode().ljust(size, b".")
         entry: Entry[Any] = seal(EntryKind.COMMAND, index, term, index, payload, previous)
         made.append(entry)
         previous = entry.checksum
@@ -47,6 +56,15 @@ def entries(
 def hard_state(log: Storage[Any], **changes: Any) -> HardState:
     """The log's hard state with changes."""
     return msgspec.structs.replace(log.hard_state, **changes)
+
+
+def _roomy(path: Path) -> bool:
+    """Whether a store in this directory will not meet a full disk that nobody planned."""
+    try:
+        space = os.statvfs(path)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK) and space.f_bavail * space.f_frsize > _ROOM
 
 
 class Ground:
@@ -86,6 +104,24 @@ class Ground:
         path = self.place.parent / name
         path.mkdir(mode=0o700)
         return path
+
+    def quick(self, name: str) -> Path:
+        """One more empty directory, in memory where there is room: for processes that die by the dozen,
+        and for which it makes no difference what the kernel keeps the files on."""
+        if not _roomy(_MEMORY):
+            return self.another(name)
+        scratch = tempfile.TemporaryDirectory(prefix=f"mosaik-{name}-", dir=_MEMORY)
+        path = Path(self._stack.enter_context(scratch))
+        self._stack.callback(self.subject.remove, path)
+        return path
+
+    def fork(self) -> Worker:
+        """A process of its own for the store; it is killed at the end."""
+        from mosaik.testing.storage.workers import fork  # which needs what is in this module
+
+        worker = fork(self.subject)
+        self._stack.callback(worker.close)
+        return worker
 
     def filled(self, count: int, *, size: int = 16) -> Storage[Any]:
         """A log with so many entries, committed ten at a time."""

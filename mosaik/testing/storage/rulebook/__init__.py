@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mosaik.testing.storage.rulebook import log
+from mosaik.testing.storage.rulebook import log, power
 
-__all__ = ["log"]
+__all__ = ["log", "power"]
