@@ -82,7 +82,11 @@ def open_engine_store(
     def open_() -> StorageEnvironment:
         if beside is not None:
             _make_directory(beside.lock.parent)
-        return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+        try:
+            return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+        except OSError as error:
+            # Too many open files, above all: whoever met it, in an engine or here, had not foreseen it.
+            raise StorageUnavailable(f"the store cannot be opened: {error}", url=shown) from error
 
     return share(key, options, open_, peer=peer)
 
