@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mosaik.testing.storage.disk import Disk, Lasting, Node
 from mosaik.testing.storage.rule import NotAttested
 from mosaik.testing.storage.trace import Call, Opened
 
-__all__ = ["replay"]
+__all__ = ["Replay"]
 
 #: Calls that write where nothing shows what.
 _UNSEEN: Final = frozenset({"io_uring_enter", "io_submit"})
@@ -35,35 +35,40 @@ class _File:
         self.position = 0
 
 
-def replay(calls: Iterable[Call], root: Path, disk: Disk | None = None) -> Disk:
-    """The disk after these calls of one process, which opened all its files itself.
+class Replay:
+    """Makes a disk of what processes did, one after the other, each of which opened all its files itself.
 
     Args:
-        root: the directory that is looked at.
-        disk: what other processes left there; empty without it.
+        root: the directory that is looked at, empty at first.
 
-    Raises:
-        NotAttested: something happened that cannot be followed.
+    Attributes:
+        disk: what there is now.
     """
-    disk = disk or Disk()
-    process = _Process(disk, str(root))
-    for call in calls:
-        try:
-            process.follow(call)
-        except KeyError as error:
-            raise NotAttested(f"{call} uses what was never seen to be made: {error}") from error
-    return disk
 
-
-class _Process:
-    """One process, as far as its files below the root go."""
-
-    def __init__(self, disk: Disk, root: str) -> None:
-        self._disk = disk
-        self._root = root
+    def __init__(self, root: Path) -> None:
+        self.disk: Final = Disk()
+        self._root = str(root)
         self._files: dict[int, _File] = {}
 
-    def follow(self, call: Call) -> None:
+    def process(self, calls: Iterable[Call]) -> Self:
+        """Follows another process, from before it opened the store.
+
+        Raises:
+            NotAttested: something happened that cannot be followed.
+        """
+        self._files = {}
+        return self.more(calls)
+
+    def more(self, calls: Iterable[Call]) -> Self:
+        """Follows the same process further."""
+        for call in calls:
+            try:
+                self._follow(call)
+            except KeyError as error:
+                raise NotAttested(f"{call} uses what was never seen to be made: {error}") from error
+        return self
+
+    def _follow(self, call: Call) -> None:
         if call.said:
             self._hear(call.said)
         elif call.name in _UNSEEN:
@@ -74,11 +79,11 @@ class _Process:
     def _hear(self, said: str) -> None:
         word, _, number = said.partition(" ")
         if word == "ack":
-            self._disk.acknowledged = int(number)
+            self.disk.acknowledged = int(number)
         elif word == "opened":
-            self._disk.acknowledged = max(self._disk.acknowledged, 0)
+            self.disk.acknowledged = max(self.disk.acknowledged, 0)
         if word in {"ack", "opened"}:
-            self._disk.note(f"anything after {said!r}", said)
+            self.disk.note(f"anything after {said!r}", said)
 
     # -- names and files ------------------------------------------------------------------------------
 
@@ -121,11 +126,11 @@ class _Process:
         if opened.deleted:
             raise NotAttested("the store makes files without a name")
         flags = call.text.rpartition('"')[2]
-        node = self._disk.find(path)
+        node = self.disk.find(path)
         if node is None:
-            node = self._disk.make(path, str(call), call.ended, directory=False)
+            node = self.disk.make(path, str(call), call.ended, directory=False)
         elif "O_TRUNC" in flags:
-            self._disk.resize(node, 0, str(call), call.ended)
+            self.disk.resize(node, 0, str(call), call.ended)
         self._files[opened.number] = _File(node, flags)
 
     _do_open = _do_creat = _do_openat
@@ -141,7 +146,7 @@ class _Process:
 
     def _do_mkdirat(self, call: Call) -> None:
         if path := self._path(call):
-            self._disk.make(path, str(call), call.ended, directory=True)
+            self.disk.make(path, str(call), call.ended, directory=True)
 
     _do_mkdir = _do_mkdirat
 
@@ -149,16 +154,16 @@ class _Process:
         old, new = self._path(call, 0), self._path(call, 1)
         if old is None and new is None:
             return
-        node = self._disk.find(old) if old else None
+        node = self.disk.find(old) if old else None
         if node is None or not old or not new or "RENAME_EXCHANGE" in call.text:
             raise NotAttested(f"the store renames {old} to {new}, which is not followed")
-        self._disk.name([(old, None), (new, node.number)], str(call), call.ended)
+        self.disk.name([(old, None), (new, node.number)], str(call), call.ended)
 
     _do_rename = _do_renameat = _do_renameat2
 
     def _do_unlinkat(self, call: Call) -> None:
         if path := self._path(call):
-            self._disk.name([(path, None)], str(call), call.ended)
+            self.disk.name([(path, None)], str(call), call.ended)
 
     _do_unlink = _do_rmdir = _do_unlinkat
 
@@ -189,24 +194,24 @@ class _Process:
             at = file.node.size
         if not positioned:
             file.position = at + len(data)
-        change = self._disk.write(file.node, at, data, str(call), call.ended)
+        change = self.disk.write(file.node, at, data, str(call), call.ended)
         if file.synchronous:
             file.node.synced = True
-            self._disk.note(f"the end of {call}")
-            self._disk.settle({change.number}, Lasting.DURABLE)
+            self.disk.note(f"the end of {call}")
+            self.disk.settle({change.number}, Lasting.DURABLE)
 
     _do_writev = _do_pwrite64 = _do_pwritev = _do_pwritev2 = _do_write
 
     def _do_ftruncate(self, call: Call) -> None:
         file = self._file(call.descriptors[0])
         if file is not None:
-            self._disk.resize(file.node, call.numbers[-1], str(call), call.ended)
+            self.disk.resize(file.node, call.numbers[-1], str(call), call.ended)
 
     def _do_truncate(self, call: Call) -> None:
         path = self._path(call)
-        node = self._disk.find(path) if path else None
+        node = self.disk.find(path) if path else None
         if node is not None:
-            self._disk.resize(node, call.numbers[-1], str(call), call.ended)
+            self.disk.resize(node, call.numbers[-1], str(call), call.ended)
 
     def _do_fallocate(self, call: Call) -> None:
         file = self._file(call.descriptors[0])
@@ -215,7 +220,7 @@ class _Process:
         if "FALLOC_FL" in call.text:
             raise NotAttested("the store uses fallocate to do more than to make room")
         size = max(file.node.size, sum(call.numbers[-2:]))
-        self._disk.resize(file.node, size, str(call), call.ended)
+        self.disk.resize(file.node, size, str(call), call.ended)
 
     def _do_mmap(self, call: Call) -> None:
         if "MAP_SHARED" in call.text and "PROT_WRITE" in call.text and call.descriptors:
@@ -237,17 +242,17 @@ class _Process:
     _do_fdatasync = _do_fsync
 
     def _do_sync(self, call: Call) -> None:
-        self._sync([node for node in self._disk.nodes if not node.mapped], call)
+        self._sync([node for node in self.disk.nodes if not node.mapped], call)
 
     _do_syncfs = _do_sync
 
     def _do_msync(self, call: Call) -> None:
         # An address says nothing of the file; without a mapping that can be written to it is none of ours.
         del call
-        if any(node.mapped for node in self._disk.nodes):
+        if any(node.mapped for node in self.disk.nodes):
             raise NotAttested("the store writes through a mapping, and that cannot be seen")
 
     def _sync(self, nodes: list[Node], call: Call) -> None:
-        self._disk.note(f"the end of {call}")
+        self.disk.note(f"the end of {call}")
         lasting = Lasting.DURABLE if call.result >= 0 else Lasting.DOUBTFUL
-        self._disk.sync(nodes, call.began, lasting)
+        self.disk.sync(nodes, call.began, lasting)

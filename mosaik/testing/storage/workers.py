@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -114,12 +115,27 @@ class Worker:
             raise Broken(f"{name}: {answer}")
         return answer
 
+    def run(self, seed: int, first: int, count: int) -> None:
+        """Writes steps of a history, all of which have to be acknowledged.
+
+        Raises:
+            Broken: one was not.
+        """
+        self.tell("run", seed, first, count)
+        lines = self.until("ran", "untyped")
+        if f"ack {first + count - 1}" not in lines:
+            raise Broken(f"of the steps {first} to {first + count - 1} of a history: {lines[-2:]}")
+
     def read(
         self, seed: int, limit: int, url: str, place: Path, patience: float = PATIENCE
     ) -> Reading:
         """What the store holds, opened by this worker unless it has it open."""
         answer = self.ask("read", seed, limit, url, str(place), patience=patience)
         return msgspec.json.decode(answer.removeprefix("read "), type=Reading)
+
+    def listen(self, seconds: float) -> None:
+        """Waits until it says something, but no longer than this."""
+        select.select([self._channel], [], [], seconds)
 
     def rest(self) -> list[str]:
         """All that it still says, when it is about to end or has ended."""

@@ -15,11 +15,10 @@ from typing import Final, NamedTuple
 from mosaik.testing.storage.crash import Crash, crashes, extremes
 from mosaik.testing.storage.disk import Disk
 from mosaik.testing.storage.ground import Ground
-from mosaik.testing.storage.replay import replay
+from mosaik.testing.storage.replay import Replay
 from mosaik.testing.storage.rule import Broken, Mark, NotAttested, rule
 from mosaik.testing.storage.survey import Survey, files
 from mosaik.testing.storage.trace import SYNCS, WRITES, Call, traced
-from mosaik.testing.storage.workers import Worker
 
 __all__ = ["Recording", "record", "survive"]
 
@@ -68,16 +67,16 @@ def record(ground: Ground) -> Recording:
         if not ground.subject.files(place):
             raise NotAttested("the store keeps no files here whose loss could be tried")
         for first in range(1, _HALF + 1, 2):
-            _run(worker, ground.seed, first, 2)
+            worker.run(ground.seed, first, 2)
             worker.do("idle")  # so that marks are written, and lowered by the next truncation
         worker.do("close")
         worker.do("open", url, str(place))
-        _run(worker, ground.seed, _HALF + 1, STEPS - _HALF)
+        worker.run(ground.seed, _HALF + 1, STEPS - _HALF)
         worker.do("idle")
         stores = worker.read(ground.seed, STEPS, url, place).stores
         left = files(place)
         worker.kill()
-    disk = replay(calls, place)
+    disk = Replay(place).process(calls).disk
     end = disk.note("nothing more")
     seen = end.tree({change.number for change in [*end.open, *end.careless]})
     mapped = {path for path in left if (node := disk.find(path)) is not None and node.mapped}
@@ -86,13 +85,6 @@ def record(ground: Ground) -> Recording:
     }:
         raise NotAttested("the store changes its files in ways that the tracer does not see")
     return Recording(place, calls, disk, stores)
-
-
-def _run(worker: Worker, seed: int, first: int, count: int) -> None:
-    worker.tell("run", seed, first, count)
-    lines = worker.until("ran", "untyped")
-    if lines[-2] != f"ack {first + count - 1}":
-        raise Broken(f"step {first} of a history: {lines[-2]}")
 
 
 @rule(
