@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import StorageError
 from mosaik.storage import Storage, StorageEnvironment, open_storage
 from mosaik.testing.storage.ground import identity
@@ -82,7 +83,7 @@ class Worker:
         self._logs = [environment.log(identity(name)) for name in LOGS]
         self._say("opened")
 
-    def do_run(self, seed: int, first: int, count: int) -> None:
+    def do_run(self, seed: int | str, first: int, count: int) -> None:
         """Writes the steps of a history, each one ``begin N`` and ``ack N`` or ``failed N``; ``ran``."""
         self._be(seed)
         assert self._environment is not None
@@ -97,12 +98,22 @@ class Worker:
             self._say(f"ack {number}")
         self._say("ran")
 
-    def do_read(self, seed: int, limit: int, url: str, place: str) -> None:
+    def do_read(self, seed: int | str, limit: int, url: str, place: str) -> None:
         """Opens the store unless it is open, reads everything: ``read`` and a `Reading`."""
         self._be(seed)
         held = self._environment
         found = read(lambda: held or self._open(url, place), self._history, limit)
         self._say(f"read {msgspec.json.encode(found).decode()}")
+
+    def do_mend(self, seed: int | str, step: int) -> None:
+        """Writes what should be there after a step over what the store suspects: ``mended``."""
+        self._be(seed)
+        for log, right in zip(self._logs, self._history.state(step), strict=True):
+            if log.suspect is not None:
+                first = log.suspect.start
+                wanted = [entry for entry in right.entries if entry.index >= first]
+                log.write(WriteBatch(truncate_from=first, entries=wanted))
+        self._say("mended")
 
     def do_verify(self, url: str, place: str) -> None:
         """Opens the store and verifies its logs: ``at NAME INDEX`` on the way, and ``verified``."""
@@ -128,7 +139,7 @@ class Worker:
             self._environment = None
         self._say("closed")
 
-    def _be(self, seed: int) -> None:
+    def _be(self, seed: int | str) -> None:
         if self._history.seed != seed:
             self._history = History(seed)
 

@@ -3,7 +3,7 @@
 A process under test writes it, and whoever survives tells from the seed alone what may be there. Steps are
 numbered from 1; the state before the first is number 0. Twelve steps in a row hold every kind of batch:
 appends to one log or both, votes, truncations with and without entries in their place, pruning, and
-entries that fill several pages.
+entries that fill several pages. A *long* history only appends, and the logs grow.
 """
 
 from __future__ import annotations
@@ -98,10 +98,15 @@ Step = Mapping[int, Part]
 
 
 class History:
-    """The steps of a seed, computed as they are asked for."""
+    """The steps of a seed, computed as they are asked for.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: a number, or a text, for a long history one that begins with ``long``.
+    """
+
+    def __init__(self, seed: int | str) -> None:
         self._rng = random.Random(seed)
+        self._kinds = _LONG if str(seed).startswith("long") else _KINDS
         self.seed = seed
         self._steps: list[Step] = [{}]
         self._states: list[State] = [tuple(LogView() for _ in LOGS)]
@@ -114,7 +119,7 @@ class History:
     def state(self, number: int) -> State:
         """What the logs hold after step ``number``."""
         while len(self._states) <= number:
-            kind = _KINDS[(len(self._states) - 1) % len(_KINDS)]
+            kind = self._kinds[(len(self._states) - 1) % len(self._kinds)]
             before = self._states[-1]
             step = {at: make(self, before[at]) for at, make in kind.items()}
             after = [
@@ -138,8 +143,9 @@ class History:
 
     # -- what the kinds are made of ------------------------------------------------------------------
 
-    def _run(self, after: LogView, *, size: int = 60) -> tuple[Entry[Any], ...]:
-        count, tag = self._rng.randint(1, 5), f"{self.seed}:{len(self._states)}:"
+    def _run(self, after: LogView, *, count: int = 0, size: int = 60) -> tuple[Entry[Any], ...]:
+        tag = f"{self.seed}:{len(self._states)}:"
+        count = count or self._rng.randint(1, 5)
         return tuple(entries(count, after.tail, term=max(1, after.term), size=size, tag=tag))
 
     def _candidate(self) -> bytes:
@@ -150,6 +156,9 @@ class History:
 
     def append_much(self, view: LogView) -> Part:
         return Part(entries=self._run(view, size=6_000))
+
+    def append_many(self, view: LogView) -> Part:
+        return Part(entries=self._run(view, count=40))
 
     def vote(self, _view: LogView) -> Part:
         return Part(vote=self._candidate())
@@ -187,6 +196,14 @@ _KINDS: Final[tuple[Mapping[int, Callable[[History, LogView], Part]], ...]] = (
     {_A: History.prune},
     {_A: History.vote_and_append, _B: History.prune},
     {_A: History.append},
+)
+
+
+_LONG: Final[tuple[Mapping[int, Callable[[History, LogView], Part]], ...]] = (
+    {_A: History.append_many},
+    {_A: History.vote_and_append, _B: History.append},
+    {_A: History.append_many},
+    {_A: History.append_many, _B: History.append_many},
 )
 
 

@@ -34,14 +34,18 @@ class Survey:
     Args:
         seed: of the history that was written.
         limit: the last step of it that there can be.
+        alone: every reading has a process of its own.
     """
 
-    def __init__(self, ground: Ground, place: Path, seed: int, limit: int) -> None:
+    def __init__(
+        self, ground: Ground, place: Path, seed: int | str, limit: int, *, alone: bool = False
+    ) -> None:
         self._ground = ground
         self._place = place
         self._url = ground.subject.url(place)
         self._seed = seed
         self._limit = limit
+        self._alone = alone
         self._worker: Worker | None = None
 
     def found(self, tree: Tree) -> Reading:
@@ -55,6 +59,11 @@ class Survey:
         left = files(self._place)
         self.close()
         lay_out(left, self._place)
+        return self._read()
+
+    def reread(self) -> Reading:
+        """What it holds as it lies there."""
+        self.close()
         return self._read()
 
     def close(self) -> None:
@@ -78,6 +87,6 @@ class Survey:
             found = Reading("crashed", detail=str(error))
         except Silent as error:
             found = Reading("hung", detail=str(error))
-        if found.outcome not in {"state", "suspect"}:
+        if self._alone or found.outcome not in {"state", "suspect"}:
             self._retire()
         return found

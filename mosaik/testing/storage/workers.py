@@ -115,7 +115,7 @@ class Worker:
             raise Broken(f"{name}: {answer}")
         return answer
 
-    def run(self, seed: int, first: int, count: int) -> None:
+    def run(self, seed: int | str, first: int, count: int) -> None:
         """Writes steps of a history, all of which have to be acknowledged.
 
         Raises:
@@ -127,7 +127,7 @@ class Worker:
             raise Broken(f"of the steps {first} to {first + count - 1} of a history: {lines[-2:]}")
 
     def read(
-        self, seed: int, limit: int, url: str, place: Path, patience: float = PATIENCE
+        self, seed: int | str, limit: int, url: str, place: Path, patience: float = PATIENCE
     ) -> Reading:
         """What the store holds, opened by this worker unless it has it open."""
         answer = self.ask("read", seed, limit, url, str(place), patience=patience)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mosaik.testing.storage.rulebook import errors, kill, log, power
+from mosaik.testing.storage.rulebook import corruption, errors, kill, log, power
 
-__all__ = ["errors", "kill", "log", "power"]
+__all__ = ["corruption", "errors", "kill", "log", "power"]
