@@ -17,7 +17,7 @@ from mosaik.storage.contract import (
 )
 from mosaik.storage.engine import ROW_SIZE, Change, Engine
 from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin
-from mosaik.storage.registry import Backend, list_backends, open_storage
+from mosaik.storage.registry import Backend, examine_storage, list_backends, open_storage
 from mosaik.storage.url import Size, StorageURL
 from mosaik.storage.writer import Writer
 
@@ -39,6 +39,7 @@ __all__ = [
     "StorageURL",
     "SyncMode",
     "Writer",
+    "examine_storage",
     "list_backends",
     "open_storage",
 ]

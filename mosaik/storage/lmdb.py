@@ -13,6 +13,8 @@ written, the map is doubled while no transaction is open, and the batch is tried
 
 A file that was cut short would kill the process: the kernel answers a read of mapped pages that the file
 does not have with a signal. An opening lengthens it first, with zeros, which are then found to be damage.
+Other damage, to the pages that the tree is made of, can still end the process, since LMDB trusts them;
+`examine_storage` walks them in Python, without LMDB, and names what it finds.
 
 The bundled engine is pinned to 0.9: later file formats are not compatible with it, and silently
 choosing another one would make a store unreadable to the version that wrote it.
@@ -24,6 +26,7 @@ import errno
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -283,10 +286,27 @@ def _connect(place: Place, options: LmdbOptions) -> LmdbEngine:
     return LmdbEngine(place.path, options, place.url.text())
 
 
+def _inspect(place: Place) -> None:
+    walker = import_module("lmdb.verify")
+    try:
+        found: list[str] = walker.verify(str(place.path))
+    except walker.VerifyError as error:
+        found = [str(error)]
+    if found:
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        raise CorruptEntry(
+            0,
+            f"LMDB's pages are damaged: {'; '.join(found[:3])}{more}; restore the store from a backup, or "
+            f"remove it and let this node join as a new replica",
+            url=place.url.text(),
+        )
+
+
 plugin: Final = EnginePlugin(
     "lmdb",
     LmdbOptions,
     _connect,
+    inspect=_inspect,
     capabilities=_CAPABILITIES,
     drivers=("lmdb",),
     install="pip install 'mosaik-raft[lmdb]'",

@@ -27,7 +27,7 @@ from mosaik.storage.shared import share
 from mosaik.storage.url import StorageURL
 from mosaik.storage.watermark import Watermark
 
-__all__ = ["Beside", "engine_environment", "open_engine_store"]
+__all__ = ["Beside", "engine_environment", "examine_engine_store", "open_engine_store"]
 
 O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741  # options
 _numbers: Final = count(1)
@@ -89,6 +89,24 @@ def open_engine_store(
             raise StorageUnavailable(f"the store cannot be opened: {error}", url=shown) from error
 
     return share(key, options, open_, peer=peer)
+
+
+def examine_engine_store(
+    plugin: EnginePlugin[O], url: StorageURL, *, data_dir: Path | None
+) -> None:
+    """See `EnginePlugin.examine`."""
+    if plugin.inspect is None or plugin.layout is Layout.NOWHERE:
+        return
+    path = _locate(plugin, url, data_dir)
+    if not path.exists():
+        return
+    lock = StoreLock(Beside.of(path, plugin.layout).lock)
+    try:
+        plugin.inspect(Place(url=url, path=path))
+    except OSError as error:
+        raise StorageUnavailable(f"the store cannot be read: {error}", url=str(url)) from error
+    finally:
+        lock.release()
 
 
 def engine_environment(

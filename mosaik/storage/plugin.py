@@ -124,6 +124,8 @@ class EnginePlugin(Generic[O]):
         drivers: the modules that must be importable.
         install: the command that adds them.
         suffix: of the store's name within a data directory, such as ``.db``.
+        inspect: looks at a closed store's files without handing them to the engine, and raises
+            ``CorruptEntry`` for what is damaged; for an engine that damage can make end the process.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class EnginePlugin(Generic[O]):
         drivers: Sequence[str] = (),
         install: str = "",
         suffix: str = "",
+        inspect: Callable[[Place], None] | None = None,
     ) -> None:
         self.scheme: Final = scheme
         self.options: Final = options
@@ -146,6 +149,7 @@ class EnginePlugin(Generic[O]):
         self.drivers: Final = tuple(drivers)
         self.install: Final = install
         self.suffix: Final = suffix
+        self.inspect: Final = inspect
         self.api_version: Final = API_VERSION
 
     def open(
@@ -164,6 +168,17 @@ class EnginePlugin(Generic[O]):
         )  # it loads more than a plugin's table needs
 
         return open_engine_store(self, url, options, data_dir=data_dir, peer=peer)
+
+    def examine(self, url: StorageURL, *, data_dir: Path | None) -> None:
+        """Looks at a closed store in a way that no damage can make end the process; see ``inspect``.
+
+        Raises:
+            CorruptEntry: the engine's own structures are damaged.
+            StorageLocked: it is open.
+        """
+        from mosaik.storage.opening import examine_engine_store
+
+        examine_engine_store(self, url, data_dir=data_dir)
 
     def __repr__(self) -> str:
         return f"EnginePlugin({self.scheme!r})"

@@ -22,7 +22,7 @@ from mosaik.storage.contract import Storage, StorageEnvironment
 from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin
 from mosaik.storage.url import StorageURL, read_options
 
-__all__ = ["Backend", "list_backends", "open_storage"]
+__all__ = ["Backend", "examine_storage", "list_backends", "open_storage"]
 
 #: What adds the backends of this project, for the message about an unknown scheme: an installation whose
 #: entry points are older than its code does not know them.
@@ -86,6 +86,23 @@ def open_storage(
     options = read_options(url, plugin.options)
     directory = Path(data_dir).absolute() if data_dir is not None else None
     return plugin.open(url, options, data_dir=directory, peer=bytes(peer))
+
+
+def examine_storage(
+    where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None
+) -> None:
+    """Looks at a closed store before it is opened, where its backend can: some engines end the process
+    when their files are damaged, and then nobody is told of what. Blocks.
+
+    Raises:
+        CorruptEntry: the engine's own structures are damaged.
+        StorageLocked: it is open.
+        UnknownScheme, ConfigError, StorageUnavailable: as for `open_storage`.
+    """
+    url = StorageURL.parse(where) if isinstance(where, str) else where
+    examine = getattr(_load(_find(url.scheme)), "examine", None)
+    if examine is not None:
+        examine(url, data_dir=Path(data_dir).absolute() if data_dir is not None else None)
 
 
 def list_backends() -> list[Backend]:

@@ -29,7 +29,7 @@ import msgspec
 
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import StorageError
-from mosaik.storage import Storage, StorageEnvironment, open_storage
+from mosaik.storage import Storage, StorageEnvironment, examine_storage, open_storage
 from mosaik.testing.storage.ground import identity
 from mosaik.testing.storage.history import LOGS, History, read
 from mosaik.testing.storage.subject import PEER
@@ -116,8 +116,10 @@ class Worker:
         self._say("mended")
 
     def do_verify(self, url: str, place: str) -> None:
-        """Opens the store and verifies its logs: ``at NAME INDEX`` on the way, and ``verified``."""
-        environment = self._environment or self._open(url, place)
+        """Examines the store, opens it and verifies its logs: ``at NAME INDEX`` on the way, and
+        ``verified``."""
+        examine_storage(url, data_dir=place)
+        environment = self._open(url, place)
         for name in LOGS:
             self._say(f"at {name} 0")
             environment.verify(environment.log(identity(name)), partial(self._say_at, name))
