@@ -78,8 +78,8 @@ class Worker:
         return self._environment
 
     def do_open(self, url: str, place: str) -> None:
-        """Opens the store and its logs: ``opened``."""
-        environment = self._open(url, place)
+        """Opens the store, unless it is open, and its logs: ``opened``."""
+        environment = self._environment or self._open(url, place)
         self._logs = [environment.log(identity(name)) for name in LOGS]
         self._say("opened")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, islice, zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mosaik.testing.storage.disk import Change, Moment, Tree
 
-__all__ = ["Crash", "crashes", "extremes", "lay_out"]
+__all__ = ["Crash", "crashes", "extremes", "lay_out", "sample"]
 
 #: Of so many changes in doubt every subset is tried …
 _FEW: Final = 6
@@ -80,6 +80,17 @@ def crashes(
                 if crash not in seen:
                     seen.add(crash)
                     yield Crash(moment, crash[0], dict(crash[1]))
+
+
+def sample(crashes: Iterable[Crash], count: int, rng: random.Random) -> list[Crash]:
+    """So many crashes, as evenly as can be from all moments."""
+    by_moment: dict[Moment, list[Crash]] = {}
+    for crash in crashes:
+        by_moment.setdefault(crash.moment, []).append(crash)
+    for each in by_moment.values():
+        rng.shuffle(each)
+    rounds = zip_longest(*by_moment.values())
+    return list(islice((crash for turn in rounds for crash in turn if crash is not None), count))
 
 
 def _subsets(changes: Sequence[Change], rng: random.Random) -> Iterator[frozenset[int]]:

@@ -224,6 +224,20 @@ class Moment:
                 short.update(change.nodes)
         return frozenset(kept)
 
+    def certain(self, path: str) -> bool:
+        """Whether a path names after any crash what it names now."""
+        number: int | None = 0
+        for name in PurePosixPath(path).parts:
+            if number is None:
+                return False
+            held = self._nodes[number]
+            durable = [m.change for m in held.changes if m.lasting is Lasting.DURABLE]
+            number = _named(number, held.names, durable).get(name)
+            every = [made.change for made in held.changes]
+            if number != _named(held.node.number, held.names, every).get(name):
+                return False
+        return number is not None
+
     def tree(
         self, kept: Collection[int], torn: Mapping[int, Collection[int]] | None = None
     ) -> Tree:

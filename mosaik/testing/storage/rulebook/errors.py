@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mosaik.primitives.errors import ConfigError, StorageFull
-from mosaik.testing.storage.crash import crashes, extremes
+from mosaik.testing.storage.crash import crashes, extremes, sample
 from mosaik.testing.storage.disk import Moment
 from mosaik.testing.storage.ground import Ground, entries, identity
 from mosaik.testing.storage.history import Reading
@@ -159,7 +159,7 @@ def _lose_power(
     survey = Survey(ground, strike.place, ground.seed, _STEP)
     rng = random.Random(ground.seed)
     every = [*extremes(moments), *crashes(moments, rng)]
-    for crash in rng.sample(every, min(len(every), _TRIED)):
+    for crash in sample(every, _TRIED, rng):
         found = survey.found(crash.tree)
         when = f"after {strike.fault} and an opening that gave {shown}, {crash}"
         expect(found, least, _STEP, when)

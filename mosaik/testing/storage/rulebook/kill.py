@@ -20,6 +20,8 @@ from mosaik.testing.storage.workers import Worker
 
 __all__ = ["expect", "last_of", "require_poisoned"]
 
+#: Steps of a history after which it begins anew with batches of the same kinds.
+_KINDS: Final = 12
 _ROUNDS: Final = 5
 _KILLS: Final = 6
 #: More steps than a process writes before it is killed.
@@ -75,25 +77,32 @@ def killed_while_writing_unsynced(ground: Ground) -> None:
 def _kill_while_writing(ground: Ground, query: str) -> None:
     rng = random.Random(f"{ground.seed} {query}")
     place = ground.quick("kill")
-    url, seed, step = ground.subject.url(place, query), ground.seed, 0
+    url, seed = ground.subject.url(place, query), ground.seed
     stores: tuple[str, ...] = ()
-    for number in range(_ROUNDS):
-        writer = ground.fork()
-        writer.do("open", url, str(place))
-        writer.tell("run", seed, step + 1, _MANY)
-        said = [writer.line() for _ in range(rng.randrange(1, 80))]
-        writer.kill()
-        said += writer.rest()  # what it said before it died counts, read or not
-        if failed := [line for line in said if line.startswith(("failed", "untyped"))]:
-            raise Broken(f"round {number + 1}: {failed[0]}")
-        least, most = last_of(said, "ack", step), last_of(said, "begin", step)
-        reader = ground.fork()
-        found = reader.read(seed, most, url, place)
+    least = most = 0
+    for number in range(_KINDS + _ROUNDS):
+        # Who reads what the last one left goes on writing, and is killed in turn.
+        worker = ground.fork()
+        found = worker.read(seed, most, url, place)
         step = expect(found, least, most, f"killed after step {least} was acknowledged")
         if stores and found.stores != stores:
             raise Broken("after a kill the logs have other store ids, as if they were new")
         stores = found.stores
-        reader.kill() if number % 2 else reader.do("close")
+        worker.do("open", url, str(place))
+        if number < _KINDS:  # after a batch of each kind …
+            worker.run(seed, step + 1, 1)
+            least = most = step + 1
+            worker.close()
+            continue
+        worker.tell("run", seed, step + 1, _MANY)  # … and in the middle of many
+        said = [worker.line() for _ in range(rng.randrange(1, 80))]
+        worker.kill()
+        said += worker.rest()  # what it said before it died counts, read or not
+        if failed := [line for line in said if line.startswith(("failed", "untyped"))]:
+            raise Broken(f"in the middle of many batches: {failed[0]}")
+        least, most = last_of(said, "ack", step), last_of(said, "begin", step)
+    found = ground.fork().read(seed, most, url, place)
+    expect(found, least, most, f"killed after step {least} was acknowledged")
 
 
 @rule(
