@@ -16,9 +16,9 @@ from mosaik.storage.contract import (
     SyncMode,
 )
 from mosaik.storage.engine import ROW_SIZE, Change, Engine
-from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin
+from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin, WrapperPlugin
 from mosaik.storage.registry import Backend, examine_storage, list_backends, open_storage
-from mosaik.storage.url import Size, StorageURL
+from mosaik.storage.url import Seconds, Size, StorageURL
 from mosaik.storage.writer import Writer
 
 __all__ = [
@@ -33,11 +33,13 @@ __all__ = [
     "LogIdentity",
     "Place",
     "Plugin",
+    "Seconds",
     "Size",
     "Storage",
     "StorageEnvironment",
     "StorageURL",
     "SyncMode",
+    "WrapperPlugin",
     "Writer",
     "examine_storage",
     "list_backends",

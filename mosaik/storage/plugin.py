@@ -27,7 +27,15 @@ from mosaik.storage.contract import Capability, StorageEnvironment
 from mosaik.storage.engine import Engine
 from mosaik.storage.url import StorageURL
 
-__all__ = ["API_VERSION", "ENTRY_POINTS", "EnginePlugin", "Layout", "Place", "Plugin"]
+__all__ = [
+    "API_VERSION",
+    "ENTRY_POINTS",
+    "EnginePlugin",
+    "Layout",
+    "Place",
+    "Plugin",
+    "WrapperPlugin",
+]
 
 #: The version of the contract that this mosaik speaks; a plugin states the one it was written for.
 API_VERSION: Final = 1
@@ -82,6 +90,20 @@ class Plugin(Protocol[O]):
             data_dir: the node's data directory, if it has one.
             peer: the node's id, 32 bytes.
         """
+        ...
+
+
+@runtime_checkable
+class WrapperPlugin(Plugin[O], Protocol[O]):
+    """A plugin that stands in front of another: ``slow`` in ``slow+lmdb:///…``.
+
+    Its `open` gets the URL of the store behind it (``lmdb:///…``), without the options that are its own, and
+    opens that by `mosaik.storage.open_storage`.
+    """
+
+    @property
+    def wraps(self) -> bool:
+        """True."""
         ...
 
 
