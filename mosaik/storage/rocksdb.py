@@ -294,12 +294,12 @@ class RocksdbEngine:
         )
 
     def close(self) -> None:
-        try:
-            # Files instead of a log to replay: the next opening is fast, and reads nothing twice.
-            with self._mapped():
+        with self._mapped():
+            try:
+                # Files instead of a log to replay: the next opening is fast, and reads nothing twice.
                 self._db.flush(True)
-        finally:
-            self._db.close()
+            finally:
+                self._db.close()
 
 
 def _options(options: RocksdbOptions) -> Any:
