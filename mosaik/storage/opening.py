@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from mosaik.primitives.errors import ConfigError, StorageUnavailable
+from mosaik.primitives.errors import ConfigError, MosaikError, StorageUnavailable
 from mosaik.storage.contract import StorageEnvironment, SyncMode
 from mosaik.storage.engine import Engine
 from mosaik.storage.environment import EngineEnvironment
@@ -84,9 +84,13 @@ def open_engine_store(
             _make_directory(beside.lock.parent)
         try:
             return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
-        except OSError as error:
-            # Too many open files, above all: whoever met it, in an engine or here, had not foreseen it.
-            raise StorageUnavailable(f"the store cannot be opened: {error}", url=shown) from error
+        except MosaikError:
+            raise
+        except Exception as error:
+            # Too many open files, damage in odd places: what an engine had not foreseen, it calls anything.
+            raise StorageUnavailable(
+                f"the store cannot be opened: {type(error).__name__}: {error}", url=shown
+            ) from error
 
     return share(key, options, open_, peer=peer)
 
