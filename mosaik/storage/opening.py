@@ -7,17 +7,18 @@ absent on disk: what an opening shows must be durable before it is shown (rule 6
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from mosaik.primitives.errors import ConfigError, MosaikError, StorageUnavailable
+from mosaik.primitives.errors import ConfigError, MosaikError, StorageFull, StorageUnavailable
 from mosaik.storage.contract import StorageEnvironment, SyncMode
+from mosaik.storage.directory import make_directory, sync_directory
 from mosaik.storage.engine import Engine
 from mosaik.storage.environment import EngineEnvironment
 from mosaik.storage.identity import claim
@@ -87,10 +88,7 @@ def open_engine_store(
         except MosaikError:
             raise
         except Exception as error:
-            # Too many open files, damage in odd places: what an engine had not foreseen, it calls anything.
-            raise StorageUnavailable(
-                f"the store cannot be opened: {type(error).__name__}: {error}", url=shown
-            ) from error
+            raise _refusal(error, shown) from error
 
     return share(key, options, open_, peer=peer)
 
@@ -180,31 +178,22 @@ def _locate(plugin: EnginePlugin[O], url: StorageURL, data_dir: Path | None) -> 
         raise StorageUnavailable(f"{path} cannot be resolved: {error}", url=str(url)) from error
 
 
-def _make_directory(path: Path) -> None:
-    """Makes a directory and those above it, each of them named durably in the one above.
+def _refusal(error: Exception, url: str) -> StorageUnavailable | StorageFull:
+    """A failed write or sync of an opening, which is the kernel's error or the driver's own."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageFull("no space to open the store", url=url)
+    return StorageUnavailable(f"the store cannot be opened: {error}", url=url)
 
-    One that is there already may be so only since a process that was killed made it, so that its name is
-    synced, too.
-    """
+
+def _make_directory(path: Path) -> None:
     try:
-        if not path.is_dir():
-            if path.parent != path:
-                _make_directory(path.parent)
-            path.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(path.parent)
+        make_directory(path)
+        # It may be there only since a process made it that was killed before it could sync its name. Who
+        # may not look into the directory above has made nothing in it.
+        with suppress(PermissionError):
+            sync_directory(path.parent)
     except OSError as error:
         raise StorageUnavailable(
             f"the directory {path} cannot be made: {error.strerror}; make it writable by this user, or "
             f"name another"
         ) from error
-
-
-def _sync_directory(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return  # who may not look into it has made nothing in it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

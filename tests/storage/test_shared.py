@@ -7,7 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mosaik.primitives.errors import ConfigError, StorageClosed, StorageLocked, StoragePoisoned
+from mosaik.primitives.errors import (
+    ConfigError,
+    StorageClosed,
+    StorageLocked,
+    StoragePoisoned,
+    StorageUnavailable,
+)
 from mosaik.storage import EnginePlugin, Place, StorageURL
 from mosaik.storage.shared import SharedEnvironment
 from tests.storage.support import OTHER, PEER, Disk, DiskEngine, entries, identity
@@ -91,6 +97,6 @@ def test_a_poisoned_opening_is_not_shared_any_further(store: Store, tmp_path: Pa
 
 def test_an_opening_that_fails_holds_nothing(store: Store, tmp_path: Path) -> None:
     store.disk.fail_syncs = 1
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StorageUnavailable, match="Input/output"):
         store.open(tmp_path)
     store.open(tmp_path).close()
