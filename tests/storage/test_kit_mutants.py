@@ -28,7 +28,7 @@ CAUGHT_BY = {
     "keeps-no-mark": "CORR-01",
     "mixes-groups": "KILL-01",
     "rewrites-in-place": "POWER-03",
-    "serves-unsynced": "KILL-04",
+    "serves-unsynced": "KILL-03",
     "splits-batches": "POWER-03",
     "swallows-errors": "ERR-01",
     "swallows-writes": "ERR-03",
@@ -59,7 +59,7 @@ def tried(scheme: str, id_: str) -> Result:
 
 def requires(id_: str) -> None:
     """Skips what cannot be tried without a tracer."""
-    if id_.startswith(("POWER", "ERR-01", "ERR-03", "ERR-04", "KILL-04")):
+    if id_.startswith(("POWER", "ERR-01", "ERR-03", "ERR-04", "KILL-03")):
         try:
             needs_tracer()
         except NotAttested as why:

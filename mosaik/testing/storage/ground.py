@@ -107,11 +107,10 @@ class Ground:
 
     def quick(self, name: str) -> Path:
         """One more empty directory, in memory where there is room: for processes that die by the dozen,
-        and for which it makes no difference what the kernel keeps the files on."""
-        if not _roomy(_MEMORY):
-            return self.another(name)
-        scratch = tempfile.TemporaryDirectory(prefix=f"mosaik-{name}-", dir=_MEMORY)
-        path = Path(self._stack.enter_context(scratch))
+        and for which it makes no difference what the kernel keeps the files on. Names may recur."""
+        under = _MEMORY if _roomy(_MEMORY) else None
+        scratch = tempfile.TemporaryDirectory(prefix=f"mosaik-{name}-", dir=under)
+        path = Path(self._stack.enter_context(scratch)).resolve()
         self._stack.callback(self.subject.remove, path)
         return path
 

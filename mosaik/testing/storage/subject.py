@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from hashlib import blake2s
 from pathlib import Path
 
 from mosaik.storage import Description, StorageEnvironment, open_storage
@@ -30,7 +31,8 @@ class Subject:
 
     def url(self, place: Path, query: str = "") -> str:
         """Where the store of this place is, with more options in its query."""
-        text = self.template.format(place=place, name=place.name)
+        name = blake2s(str(place).encode(), digest_size=10).hexdigest()
+        text = self.template.format(place=place, name=f"kit{name}")
         return text + ("&" if "?" in text else "?") * bool(query) + query
 
     def open(self, place: Path, *, peer: bytes = PEER, query: str = "") -> StorageEnvironment:

@@ -5,7 +5,6 @@ See `mosaik.testing.storage.child` for what a worker can be told.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import select
@@ -19,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import msgspec
 
@@ -215,7 +214,7 @@ def fork(subject: Subject) -> Worker:
         if server is None:
             server = _warm(subject)
             _servers[subject] = server
-            atexit.register(server.close)
+            finalize(subject, server.close)  # at the latest when this process ends
         return server.fork()
 
 
