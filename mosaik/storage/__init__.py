@@ -17,7 +17,13 @@ from mosaik.storage.contract import (
 )
 from mosaik.storage.engine import ROW_SIZE, Change, Engine
 from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin, WrapperPlugin
-from mosaik.storage.registry import Backend, examine_storage, list_backends, open_storage
+from mosaik.storage.registry import (
+    Backend,
+    examine_storage,
+    list_backends,
+    open_existing,
+    open_storage,
+)
 from mosaik.storage.url import Seconds, Size, StorageURL
 from mosaik.storage.writer import Writer
 
@@ -43,5 +49,6 @@ __all__ = [
     "Writer",
     "examine_storage",
     "list_backends",
+    "open_existing",
     "open_storage",
 ]

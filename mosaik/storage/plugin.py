@@ -202,6 +202,18 @@ class EnginePlugin(Generic[O]):
 
         examine_engine_store(self, url, data_dir=data_dir)
 
+    def owner(self, url: StorageURL, options: O, *, data_dir: Path | None) -> bytes:
+        """The id of the node that a closed store belongs to. Makes nothing that is not there.
+
+        Raises:
+            StorageUnavailable: there is no store.
+            StorageLocked: it is open.
+            CorruptEntry: whose it is cannot be read.
+        """
+        from mosaik.storage.opening import engine_store_owner
+
+        return engine_store_owner(self, url, options, data_dir=data_dir)
+
     def __repr__(self) -> str:
         return f"EnginePlugin({self.scheme!r})"
 

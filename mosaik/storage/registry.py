@@ -22,7 +22,7 @@ from mosaik.storage.contract import Storage, StorageEnvironment
 from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin
 from mosaik.storage.url import StorageURL, check_option_names, option_names, read_options
 
-__all__ = ["Backend", "examine_storage", "list_backends", "open_storage"]
+__all__ = ["Backend", "examine_storage", "list_backends", "open_existing", "open_storage"]
 
 #: What adds the backends of this project, for the message about an unknown scheme: an installation whose
 #: entry points are older than its code does not know them.
@@ -109,6 +109,35 @@ def examine_storage(
     examine = getattr(plugin, "examine", None)
     if examine is not None:
         examine(url, data_dir=Path(data_dir).absolute() if data_dir is not None else None)
+
+
+def open_existing(
+    where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None
+) -> StorageEnvironment:
+    """Opens a store that is there, as the node that it belongs to: for tools, while that node is stopped.
+
+    Blocks. Raises:
+        StorageUnavailable: there is no store, or its backend cannot say whose it is.
+        StorageLocked: a process has it open. Otherwise as `open_storage`.
+    """
+    directory = Path(data_dir).absolute() if data_dir is not None else None
+    url = StorageURL.parse(where) if isinstance(where, str) else where
+    return open_storage(url, peer=_owner(url, directory), data_dir=directory)
+
+
+def _owner(url: StorageURL, data_dir: Path | None) -> bytes:
+    plugin, url, options = _resolve(url)
+    if _wraps(plugin):
+        return _owner(url, data_dir)
+    owner = getattr(plugin, "owner", None)
+    if owner is None:
+        raise StorageUnavailable(
+            f"the backend {plugin.scheme!r} does not say whose a store is, so it can be opened by its node "
+            f"only",
+            url=str(url),
+        )
+    found: bytes = owner(url, options, data_dir=data_dir)
+    return found
 
 
 def list_backends() -> list[Backend]:
