@@ -45,7 +45,7 @@ class Outcome(StrEnum):
     DETECTED = "detected"
     ABSENT = "absent"
     SUSPECT = "suspect"
-    #: The damaged batch is not there, as if it had never been written.
+    #: The damaged batch, or its part in one log, is not there, as if it had never been written.
     DROPPED = "dropped"
     #: The process died of it, or did not come to an end; verifying then named it.
     CRASHED = "crashed"
@@ -197,11 +197,13 @@ def try_damage(ground: Ground, place: Path, image: Image, tree: Tree) -> tuple[O
         return Outcome.MISSED, found
     if found.outcome == "state" and found.step == image.last:
         return Outcome.ABSENT, found
-    if not image.marked:
-        if found.outcome == "suspect" and found.step == image.last:
-            return Outcome.SUSPECT, found
-        if found.outcome == "state" and found.step == image.last - 1:
-            return Outcome.DROPPED, found
+    if found.outcome == "suspect" and found.step == image.last:
+        # What was acknowledged long ago is served, and only what would lie behind it suspected.
+        right = found.served == image.last or not image.marked
+        return Outcome.SUSPECT if right else Outcome.MISSED, found
+    if not image.marked and min(found.each, default=-1) >= image.last - 1:
+        # Each log may have lost its own part of the batch, of which no mark has been made yet.
+        return Outcome.DROPPED, found
     return Outcome.MISSED, found
 
 

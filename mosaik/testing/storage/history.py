@@ -129,11 +129,6 @@ class History:
             self._states.append(tuple(after))
         return self._states[number]
 
-    def find(self, state: State, limit: int) -> int | None:
-        """The last step up to ``limit`` after which the logs hold just this."""
-        self.state(limit)
-        return next((at for at in range(limit, -1, -1) if self._states[at] == state), None)
-
     def commit(
         self, environment: StorageEnvironment, logs: list[Storage[Any]], number: int
     ) -> None:
@@ -215,14 +210,18 @@ class Reading(msgspec.Struct, frozen=True):
             entries at the end that the store reports as suspect; ``different``: after no step;
             ``refused``: a typed error; ``untyped``: any other.
         step: the last step that fits.
+        served: the last step of which nothing is missing or suspected.
         detail: the error, or what was found.
         stores: the ids of the logs' stores.
+        each: of each log the last step that fits it alone, or -1.
     """
 
     outcome: str
     step: int = -1
+    served: int = -1
     detail: str = ""
     stores: tuple[str, ...] = ()
+    each: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         where = f" of step {self.step}" if self.step >= 0 else ""
@@ -246,33 +245,40 @@ def read(open_: Callable[[], StorageEnvironment], history: History, limit: int) 
     except Exception as error:  # noqa: BLE001  # whatever a store raises is its answer
         return Reading("untyped", detail=f"{type(error).__name__}: {error}")
     stores = tuple(log.hard_state.store.hex() for log in logs)
-    found = history.find(views, limit)
-    if all(log.suspect is None for log in logs):
-        if found is not None:
-            return Reading("state", found, stores=stores)
-    else:
-        found = _suspected(logs, views, history, limit)
-        ranges = ", ".join(f"{name}: {log.suspect}" for name, log in zip(LOGS, logs, strict=True))
-        if found is not None:
-            return Reading("suspect", found, ranges, stores)
-    held = "; ".join(f"{name}: {view}" for name, view in zip(LOGS, views, strict=True))
-    return Reading("different", detail=held, stores=stores)
+    found = _last(history, limit, lambda state: all(map(_fits, logs, views, state)))
+
+    def alone(at: int) -> int:
+        return _last(history, limit, lambda state: _fits(logs[at], views[at], state[at]))
+
+    each = tuple(map(alone, range(len(logs))))
+    suspects = [
+        f"{name}: {log.suspect}" for name, log in zip(LOGS, logs, strict=True) if log.suspect
+    ]
+    if found < 0:
+        held = [f"{name}: {view}" for name, view in zip(LOGS, views, strict=True)]
+        return Reading("different", detail="; ".join([*held, *suspects]), stores=stores, each=each)
+    served = _last(history, found, lambda state: all(map(_serves, views, state)))
+    outcome = "suspect" if suspects else "state"
+    return Reading(outcome, found, served, "; ".join(suspects), stores, each)
 
 
-def _suspected(logs: list[Storage[Any]], views: State, history: History, limit: int) -> int | None:
-    """The step that the logs hold but for the ends that they suspect."""
+def _last(history: History, limit: int, fits: Callable[[State], bool]) -> int:
+    """The last step up to ``limit`` whose state fits; -1 without one."""
+    return next((at for at in range(limit, -1, -1) if fits(history.state(at))), -1)
 
-    def fits(log: Storage[Any], view: LogView, right: LogView) -> bool:
-        if log.suspect is None:
-            return view == right
-        start, end = log.suspect.start, log.suspect.end
-        kept = right._replace(entries=right.entries[: len(view.entries)])
-        return view == kept and start == view.tail.index + 1 and end >= right.tail.index
 
-    for number in range(limit, -1, -1):
-        if all(map(fits, logs, views, history.state(number))):
-            return number
-    return None
+def _serves(view: LogView, right: LogView) -> bool:
+    """Whether all of a state is there, and perhaps more entries."""
+    return view._replace(entries=view.entries[: len(right.entries)]) == right
+
+
+def _fits(log: Storage[Any], view: LogView, right: LogView) -> bool:
+    """Whether a log holds just that, but for an end that it suspects."""
+    if log.suspect is None:
+        return view == right
+    kept = right._replace(entries=right.entries[: len(view.entries)])
+    follows = log.suspect.start == view.tail.index + 1
+    return view == kept and follows and log.suspect.end >= right.tail.index
 
 
 def _view(log: Storage[Any]) -> LogView:

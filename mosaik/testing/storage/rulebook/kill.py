@@ -40,7 +40,7 @@ def expect(found: Reading, least: int, most: int, when: str) -> int:
     Raises:
         Broken: it is none from ``least`` to ``most``.
     """
-    right = found.outcome in {"state", "suspect"} and least <= found.step <= most
+    right = found.outcome in {"state", "suspect"} and least <= found.served <= found.step <= most
     if not right:
         wanted = f"step {least}" if least == most else f"one of the steps {least} to {most}"
         raise Broken(f"{when}: {wanted} should be there, and the store gives: {found}")

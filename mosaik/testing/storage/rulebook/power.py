@@ -165,7 +165,7 @@ def survive(
         count += 1
         if refusals and found.outcome == "refused":
             continue
-        right = found.outcome in {"state", "suspect"} and found.step >= least
+        right = found.outcome in {"state", "suspect"} and found.served >= least
         if not right:
             raise Broken(f"{crash}: step {least} was acknowledged, and the store gives: {found}")
         if least >= 0 and found.stores != run.stores:
