@@ -119,9 +119,9 @@ def _frame(kind: int, body: bytes) -> bytes:
     return _FRAME_HEAD.pack(len(body), crc32(rest), kind) + body
 
 
-def cut_head(head: LogHead, last: Entry[Any]) -> LogHead:
-    """What the log's head would be if the log ended with this entry."""
-    hard, index = head.hard_state, last.index
+def cut_head(head: LogHead, tail: Anchor) -> LogHead:
+    """What the log's head would be if the log ended there."""
+    hard, index = head.hard_state, tail.index
 
     def reached(at: int) -> int:
         return at if at <= index else 0
@@ -133,12 +133,8 @@ def cut_head(head: LogHead, last: Entry[Any]) -> LogHead:
         first_command=reached(hard.first_command),
         dissolve=reached(hard.dissolve),
     )
-    return msgspec.structs.replace(
-        head,
-        hard_state=hard,
-        tail=Anchor(last.term, last.index, last.checksum),
-        term_starts=tuple(start for start in head.term_starts if start[0] <= index),
-    )
+    starts = tuple(start for start in head.term_starts if start[0] <= index)
+    return msgspec.structs.replace(head, hard_state=hard, tail=tail, term_starts=starts)
 
 
 async def stream_backup(

@@ -27,16 +27,19 @@ from mosaik.storage.contract import LogIdentity, Storage, StorageEnvironment
 
 __all__ = [
     "LogHead",
+    "begin_log",
     "copy_log",
+    "fill_log",
+    "finish_log",
+    "follow",
     "read_entries",
     "read_head",
     "require_equal",
     "require_new",
-    "write_log",
 ]
 
 #: Sealed bytes that are read, and written in one transaction, at a time.
-SLICE: Final = 1 << 20
+_SLICE: Final = 1 << 20
 #: Called with the number of entries that were done since the last call.
 Report = Callable[[int], None]
 
@@ -96,7 +99,7 @@ def read_entries(log: Storage[Any], head: LogHead) -> Iterator[list[Entry[Any]]]
     """
     before = head.anchor
     while before.index < head.tail.index:
-        run = log.get_range(before.index + 1, head.tail.index, limit=SLICE)
+        run = log.get_range(before.index + 1, head.tail.index, limit=_SLICE)
         before = follow(before, run)
         yield run
     if before != head.tail:
@@ -132,28 +135,41 @@ def require_new(environment: StorageEnvironment) -> None:
         )
 
 
-def write_log(
-    environment: StorageEnvironment,
-    head: LogHead,
-    runs: Iterable[list[Entry[Any]]],
-    report: Report | None = None,
-) -> None:
-    """Makes a log in a store that has none of this group.
+def begin_log(environment: StorageEnvironment, head: LogHead) -> Storage[Any]:
+    """Makes a log in a store that has none of this group, quarantined for now.
 
     Raises:
-        StorageError: the entries are not the head's, or the store refuses them.
+        StorageError: the store refuses it.
     """
     log = environment.log(head.identity)
-    hard = head.hard_state
-    quarantined = HardState(store=hard.store, life=hard.life, quarantine=True)
-    log.write(WriteBatch(hard_state=quarantined, reset_to=head.anchor))
+    hard = HardState(store=head.hard_state.store, life=head.hard_state.life, quarantine=True)
+    log.write(WriteBatch(hard_state=hard, reset_to=head.anchor))
+    return log
+
+
+def fill_log(
+    log: Storage[Any], runs: Iterable[list[Entry[Any]]], report: Report | None = None
+) -> None:
+    """Adds entries to a log that was begun.
+
+    Raises:
+        StorageError: they do not continue it, or the store refuses them.
+    """
     for run in runs:
         log.append(run)
         if report is not None:
             report(len(run))
+
+
+def finish_log(log: Storage[Any], head: LogHead) -> None:
+    """Ends the quarantine of a log that has all its entries.
+
+    Raises:
+        CorruptEntry: it has not.
+    """
     if log.tail != head.tail:
         raise CorruptEntry(log.tail.index + 1, "it is missing in what was to be written")
-    log.write(WriteBatch(hard_state=hard, snapshot=head.snapshot))
+    log.write(WriteBatch(hard_state=head.hard_state, snapshot=head.snapshot))
 
 
 def copy_log(
@@ -170,7 +186,9 @@ def copy_log(
     """
     log = source.log(identity)
     head = read_head(identity, log)
-    write_log(destination, head, read_entries(log, head), report)
+    copy = begin_log(destination, head)
+    fill_log(copy, read_entries(log, head), report)
+    finish_log(copy, head)
     return head
 
 
