@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaik.testing.storage import Outcome, Result, Subject, rules, try_rule
+from mosaik.testing.storage import Mark, Outcome, Result, Subject, rules, trace, try_rule
 from mosaik.testing.storage.rule import NotAttested
 from mosaik.testing.storage.trace import needs_tracer
 
@@ -79,3 +79,19 @@ def test_the_sound_store_is_not(id_: str) -> None:
     requires(id_)
     result = tried(SOUND, id_)
     assert result.outcome is Outcome.KEPT, result.detail
+
+
+@pytest.mark.parametrize("id_", ["POWER-01", "POWER-03", "KILL-03", "ERR-02"])
+def test_what_cannot_be_seen_is_not_attested(id_: str) -> None:
+    requires("POWER")
+    result = tried(f"{SOUND}-maps", id_)
+    assert (result.outcome, "mapping" in result.detail) == (Outcome.NOT_ATTESTED, True), (
+        result.detail
+    )
+
+
+def test_without_a_tracer_nothing_is_attested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "_missing", lambda: "strace is not installed")
+    power = [rule for rule in rules(Mark.POWER_SAFE) if rule.id.startswith("POWER")]
+    assert len(power) >= 4
+    assert {try_rule(rule, subject(SOUND)).outcome for rule in power} == {Outcome.NOT_ATTESTED}
