@@ -212,4 +212,9 @@ def _durable(part: Sequence[Call], run: Recording) -> set[str]:
             path = call.descriptors[0].path
             if path in written and written[path] < call.began:
                 done.add(path)
+        elif call.name.startswith(("rename", "unlink")) and call.result >= 0:
+            old, *new = [text.decode(errors="surrogateescape") for text in call.strings]
+            if old in done:  # what it rests on has another name now, or none
+                done.remove(old)
+                done.update(new)
     return {str(Path(path).relative_to(run.place)) for path in done}
