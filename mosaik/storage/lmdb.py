@@ -27,6 +27,7 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,8 @@ _CAPABILITIES: Final = frozenset(Capability)
 #: The engine that writes the 0.9 file format, in the numbering of ``lmdb.open(lib_version=...)``.
 _ENGINE_0_9: Final = 0
 _OPENED: Final = b"mosaik-opened"
+#: LMDB takes the system's pages for its own, up to this size.
+_LARGEST_PAGE: Final = 1 << 15
 
 
 class LmdbOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,17 +83,7 @@ class LmdbEngine:
         self._sync = options.sync
         self._max_map_size = options.max_map_size
         with self._mapped():
-            self._environment = lmdb.open(
-                str(path),
-                map_size=options.map_size,
-                max_dbs=2,
-                sync=options.sync is SyncMode.FULL,
-                metasync=True,
-                readahead=False,  # a log is read in order, and the map is shared with the page cache
-                meminit=False,
-                lib_version=_ENGINE_0_9,
-                mode=0o600,
-            )
+            self._environment = self._open(options)
             try:
                 self._lengthen()
                 self._rows = self._environment.open_db(b"rows")
@@ -100,6 +93,31 @@ class LmdbEngine:
             except BaseException:
                 self._environment.close()
                 raise
+
+    def _open(self, options: LmdbOptions) -> lmdb.Environment:
+        try:
+            return self._connect(options)
+        except self._lmdb.InvalidError:
+            # The power failed while the file was made: there is nothing behind its first two pages, and
+            # they are not whole. Had there ever been more, the watermark would know of it.
+            data = self._path / "data.mdb"
+            if data.stat().st_size > 2 * min(PAGESIZE, _LARGEST_PAGE):
+                raise
+            data.unlink()
+            return self._connect(options)
+
+    def _connect(self, options: LmdbOptions) -> lmdb.Environment:
+        return self._lmdb.open(
+            str(self._path),
+            map_size=options.map_size,
+            max_dbs=2,
+            sync=options.sync is SyncMode.FULL,
+            metasync=True,
+            readahead=False,  # a log is read in order, and the map is shared with the page cache
+            meminit=False,
+            lib_version=_ENGINE_0_9,
+            mode=0o600,
+        )
 
     def _lengthen(self) -> None:
         """Gives the file all pages that it says are in use.

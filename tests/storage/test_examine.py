@@ -56,3 +56,21 @@ def test_there_may_be_nothing_to_look_at(tmp_path: Path) -> None:
     examine_storage("memory")
     examine_storage(f"lmdb://{tmp_path}/none")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_never_finished_is_made_anew(tmp_path: Path) -> None:
+    """The power failed while LMDB wrote its first two pages."""
+    data = tmp_path / "store" / "data.mdb"
+    data.parent.mkdir()
+    data.write_bytes(bytes(512))
+    environment = open_storage(made(tmp_path), peer=PEER)
+    assert environment.log(identity()).tail.index == 20
+    environment.close()
+
+
+def test_a_store_that_was_cut_that_short_is_not(tmp_path: Path) -> None:
+    url = made(tmp_path)
+    data = tmp_path / "store" / "data.mdb"
+    data.write_bytes(data.read_bytes()[:512])
+    with pytest.raises(CorruptEntry, match="entries were acknowledged"):
+        open_storage(url, peer=PEER)
