@@ -22,7 +22,6 @@ import socket
 import sys
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -236,7 +235,6 @@ def main() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # whoever started it ends it, by closing the socket
     logging.disable()
-    sys.path[:0] = [path for path in [str(Path.cwd())] if path not in sys.path]
     Server(socket.socket(fileno=os.dup(0))).serve()
 
 

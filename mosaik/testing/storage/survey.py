@@ -9,16 +9,29 @@ from mosaik.testing.storage.crash import lay_out
 from mosaik.testing.storage.disk import Tree
 from mosaik.testing.storage.ground import Ground
 from mosaik.testing.storage.history import Reading
+from mosaik.testing.storage.rule import NotAttested
 from mosaik.testing.storage.workers import Ended, Silent, Worker
 
 __all__ = ["Survey", "files"]
 
 #: Seconds in which a small store is opened and read, or is taken to hang.
 _PATIENCE: Final = 10.0
+#: Bytes of a store that can be laid out again and again.
+_MOST: Final = 64 << 20
 
 
 def files(place: Path) -> Tree:
-    """What lies in a directory: what a process leaves that is killed now."""
+    """What lies in a directory: what a process leaves that is killed now.
+
+    Raises:
+        NotAttested: it is too much to be laid out again and again.
+    """
+    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    if size > _MOST:
+        raise NotAttested(
+            f"a small store takes {size} bytes on the disk, too many to try it hundreds of times; give the "
+            f"kit a URL with options that keep it small"
+        )
     return {
         str(path.relative_to(place)): path.read_bytes() if path.is_file() else None
         for path in sorted(place.rglob("*"))

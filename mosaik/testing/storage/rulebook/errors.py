@@ -72,14 +72,14 @@ def _faults(ground: Ground, names: Sequence[str], error: str, most: int) -> Iter
     with traced(worker) as calls:
         worker.run(ground.seed, _STEP, 1)
     worker.close()
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[int, str]] = Counter()
     chances: dict[str, list[int]] = {}
     for call in calls:
         if call.name in names and call.result >= 0:
-            counts[call.name] += 1  # as the tracer counts, wherever a call goes
+            counts[call.thread, call.name] += 1  # as the tracer counts, wherever a call goes
             opened = call.descriptors
             if not opened or Path(opened[0].path).is_relative_to(place):
-                chances.setdefault(call.name, []).append(counts[call.name])
+                chances.setdefault(call.name, []).append(counts[call.thread, call.name])
     if not chances:
         raise NotAttested(f"a commit makes none of the calls {', '.join(names)}")
     for name, numbers in chances.items():
