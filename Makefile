@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .mosaik/venv
 BIN := $(VENV)/bin
-SOURCES := mosaik tests bench migrations
+SOURCES := mosaik tests bench migrations examples
 
 KEY := $(shell cat pyproject.toml | cksum | cut -d' ' -f1)
 USER_STAMP := $(VENV)/.user-$(KEY)

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tests.storage.soak import DAMAGE_ROUNDS, POWER_ROUNDS, SUBJECTS, damage, power
+
 __all__ = ["PARTS", "SoakPart", "main"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -82,6 +84,22 @@ PARTS: Final[Mapping[str, SoakPart]] = {
     "lmdb": SoakPart("1,000 leaders killed on LMDB", 40, _demo("lmdb")),
     "rocksdb": SoakPart("1,000 leaders killed on RocksDB", 40, _demo("rocksdb")),
     "stalls": SoakPart("30 replays of 10,000,000 entries without a stall", 30, _stalls),
+    **{
+        f"power-{name}": SoakPart(
+            f"every disk that a power failure may leave of {POWER_ROUNDS} histories on {name}",
+            POWER_ROUNDS,
+            power(name),
+        )
+        for name in SUBJECTS
+    },
+    **{
+        f"damage-{name}": SoakPart(
+            f"every byte of headers and the last batch, and 2,000 others, damaged on {name}",
+            DAMAGE_ROUNDS,
+            damage(name),
+        )
+        for name in SUBJECTS
+    },
 }
 
 
@@ -134,7 +152,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in PARTS:
         print("make soak PART=..., one of:", file=sys.stderr)
         for name, part in PARTS.items():
-            print(f"  {name:<10} {part.summary}", file=sys.stderr)
+            print(f"  {name:<15} {part.summary}", file=sys.stderr)
         return 2
     return soak(arguments[0], PARTS[arguments[0]])
 

@@ -28,7 +28,7 @@ def list_(as_json: bool) -> None:
     rows = [("SCHEME", "DISTRIBUTION", "VERSION", "IMPORTS", "SURVIVES")]
     for each in backends:
         imports = "yes" if each.importable else "no"
-        survives = ", ".join(each.survives) or "nothing"
+        survives = "wraps another" if each.wraps else ", ".join(each.survives) or "nothing"
         rows.append((each.scheme, each.distribution, each.version, imports, survives))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

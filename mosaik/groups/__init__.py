@@ -14,6 +14,7 @@ from mosaik.groups.config import (
 )
 from mosaik.groups.group import Group
 from mosaik.groups.groups import Groups
+from mosaik.groups.inspection import GroupReport, LogReport, MemberReport
 from mosaik.groups.key import GroupKey
 from mosaik.groups.outcome import Consistency, Pending
 from mosaik.groups.when import When
@@ -28,10 +29,13 @@ __all__ = [
     "Group",
     "GroupConfig",
     "GroupKey",
+    "GroupReport",
     "Groups",
     "KeyStage",
     "LeadershipPreference",
+    "LogReport",
     "MachineStage",
+    "MemberReport",
     "Normal",
     "Observer",
     "Pending",

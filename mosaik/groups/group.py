@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -13,6 +15,7 @@ import msgspec
 from mosaik.groups.bond import Bonds
 from mosaik.groups.call import AppliedRange, Call
 from mosaik.groups.config import GroupConfig
+from mosaik.groups.inspection import GroupReport, report_on, stream_group
 from mosaik.groups.outcome import Consistency, Pending
 from mosaik.groups.running import RunningGroup
 from mosaik.groups.when import When
@@ -26,6 +29,7 @@ from mosaik.primitives.errors import (
     HistoryLost,
     NoCommands,
 )
+from mosaik.storage.backup_file import write_backup
 
 __all__ = ["Group"]
 
@@ -198,6 +202,34 @@ class Group(Generic[C, Q, R]):
         else:
             pending.set_result(self._running.machine.query(query))
         return pending
+
+    # -- for whoever looks after it -----------------------------------------------------------------
+
+    async def inspect(self) -> GroupReport:
+        """Where the group stands on this node: who leads, who counts, the log and its store.
+
+        Raises:
+            StorageUnavailable: its store is not open.
+        """
+        return await report_on(self._running)
+
+    def stream_backup(self) -> AsyncIterator[bytes]:
+        """A backup of what is committed, a piece at a time; see `backup`."""
+        return stream_group(self._running)
+
+    async def backup(self, path: str | os.PathLike[str]) -> int:
+        """Writes all that is committed into a new file, while the group goes on.
+
+        `mosaik log restore` makes a store of it. Whoever can read the file can read every command.
+
+        Returns:
+            The file's size in bytes.
+
+        Raises:
+            StorageUnavailable: there is such a file, it cannot be written, or the store is not open.
+            StorageFull: there is no room for it. CorruptEntry: an entry is damaged.
+        """
+        return await write_backup(Path(path), self.stream_backup())
 
     # -- membership ---------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mosaik.consensus import Recovered
 from mosaik.groups.config import GroupConfig
@@ -15,6 +15,7 @@ from mosaik.primitives.errors import ConfigError, CorruptEntry, StorageError, St
 from mosaik.primitives.membership import configuration_codec
 from mosaik.storage import (
     Capability,
+    Description,
     LogIdentity,
     Storage,
     StorageEnvironment,
@@ -23,6 +24,8 @@ from mosaik.storage import (
 )
 
 __all__ = ["OpenedLog", "StorageChoice", "open_log", "recover"]
+
+T = TypeVar("T")
 
 #: Newest entries that consensus starts with in memory, in sealed bytes.
 _NEWEST_BYTES: Final = 256 * 1024
@@ -128,10 +131,16 @@ class OpenedLog:
     """A group's log, opened. Its store's writer thread does what blocks."""
 
     def __init__(
-        self, writer: Writer, log: Storage[Any], recovered: Recovered, checksum_at_applied: int
+        self,
+        writer: Writer,
+        log: Storage[Any],
+        identity: LogIdentity,
+        recovered: Recovered,
+        checksum_at_applied: int,
     ) -> None:
         self._writer = writer
         self._log = log
+        self.identity = identity
         self.recovered = recovered
         self.checksum_at_applied = checksum_at_applied
         """The checksum that the log holds at the index that was asked about at opening."""
@@ -160,6 +169,19 @@ class OpenedLog:
             done(_as_storage_error(outcome) if isinstance(outcome, Exception) else outcome)
 
         self._writer.run(lambda: self._log.get_range(first, last, limit=limit), answered)
+
+    @property
+    def storage(self) -> Storage[Any]:
+        """The log itself; to be touched in a `call` only."""
+        return self._log
+
+    def describe(self) -> Description:
+        """What the store gives."""
+        return self._writer.environment.describe()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Does something else that blocks, after what was submitted before."""
+        return await self._writer.call(work)
 
     async def retire(self) -> None:
         """Forgets the log for good."""
@@ -215,7 +237,7 @@ async def open_log(
         log = given if given is not None else environment.log(identity, decode)
         entry = log.get(applied) if applied else None
         recovered = recover(log, node.peer)
-        return OpenedLog(writer, log, recovered, entry.checksum if entry else 0)
+        return OpenedLog(writer, log, identity, recovered, entry.checksum if entry else 0)
 
     try:
         return await writer.call(work)

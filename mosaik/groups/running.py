@@ -28,7 +28,7 @@ from mosaik.groups.config import GroupConfig
 from mosaik.groups.founding import Founding
 from mosaik.groups.mesh import Mesh
 from mosaik.groups.node import Node
-from mosaik.groups.opening import StorageChoice, open_log
+from mosaik.groups.opening import OpenedLog, StorageChoice, open_log
 from mosaik.groups.replica import Replica
 from mosaik.groups.watch import State
 from mosaik.machines.machine import StateMachine
@@ -100,8 +100,8 @@ class RunningGroup:
         self._retire = False
         self._volatile = True
         self._served = False
-        self.store_key = ""
-        """Names the opened store; empty while it is not open."""
+        self.opened: OpenedLog | None = None
+        """The log, while it is open."""
         self._stop = asyncio.Event()
         #: Ends a serving: with the store's error, with None to stop, or raising what ends the group.
         self._broken: asyncio.Future[StorageError | None] = self._loop.create_future()
@@ -185,7 +185,7 @@ class RunningGroup:
             if self._stop.is_set():
                 return
             self._broken = self._loop.create_future()
-            self.store_key = opened.key
+            self.opened = opened
             self.replica.attach(core, opened)
             if not self._served:
                 self._served = True
@@ -199,9 +199,14 @@ class RunningGroup:
             if self._retire:
                 await opened.retire()
         finally:
-            self.store_key = ""
+            self.opened = None
             self.replica.detach()
             await opened.close()
+
+    @property
+    def store_key(self) -> str:
+        """Names the opened store; empty while it is not open."""
+        return self.opened.key if self.opened is not None else ""
 
     async def _until_broken(self) -> StorageError | None:
         return await self._broken

@@ -127,6 +127,10 @@ class Entry(msgspec.Struct, Generic[C], gc=False, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Entry) and self.sealed == other.sealed
 
+    def __ne__(self, other: object) -> bool:
+        # msgspec's own, which compares identities, would be found before the opposite of `__eq__`.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.sealed)
 

@@ -16,9 +16,15 @@ from mosaik.storage.contract import (
     SyncMode,
 )
 from mosaik.storage.engine import ROW_SIZE, Change, Engine
-from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin
-from mosaik.storage.registry import Backend, list_backends, open_storage
-from mosaik.storage.url import Size, StorageURL
+from mosaik.storage.plugin import EnginePlugin, Layout, Place, Plugin, WrapperPlugin
+from mosaik.storage.registry import (
+    Backend,
+    examine_storage,
+    list_backends,
+    open_existing,
+    open_storage,
+)
+from mosaik.storage.url import Seconds, Size, StorageURL
 from mosaik.storage.writer import Writer
 
 __all__ = [
@@ -33,12 +39,16 @@ __all__ = [
     "LogIdentity",
     "Place",
     "Plugin",
+    "Seconds",
     "Size",
     "Storage",
     "StorageEnvironment",
     "StorageURL",
     "SyncMode",
+    "WrapperPlugin",
     "Writer",
+    "examine_storage",
     "list_backends",
+    "open_existing",
     "open_storage",
 ]

@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
-from mosaik.primitives.durable import Anchor, WriteBatch
+from mosaik.primitives.durable import Anchor, HardState, WriteBatch
 from mosaik.primitives.errors import (
     CorruptEntry,
     InvalidBatch,
@@ -39,10 +39,10 @@ from mosaik.primitives.errors import (
 from mosaik.storage.contract import Description, LogIdentity, Storage, SyncMode
 from mosaik.storage.engine import Change, Engine
 from mosaik.storage.identity import check_identity, check_parts, fresh_record
-from mosaik.storage.log import EngineLog, LogSlot
+from mosaik.storage.log import EngineLog, LogSlot, Look
 from mosaik.storage.plan import Plan, plan
 from mosaik.storage.record import STORE_KEY, StoreRecord, log_record
-from mosaik.storage.recover import recover
+from mosaik.storage.recover import recover, unrecovered
 from mosaik.storage.rows import ReadRows, all_rows
 from mosaik.storage.verify import verify
 from mosaik.storage.watermark import Watermark
@@ -111,13 +111,14 @@ class EngineEnvironment:
             identity = _plain(identity)
             slot = self._slots.get(identity.group)
             if slot is None:
-                slot = self._open(engine, identity)
+                with self._mapped():
+                    slot = self._open(engine, identity)
                 self._slots[identity.group] = slot
             check_parts(identity, slot.identity, self.url)
             return EngineLog(self, slot, decode)
 
     def logs(self) -> list[LogIdentity]:
-        with self._lock:
+        with self._lock, self._mapped():
             engine = self._usable()
             return [self._identity(engine, key) for key in self._keys(engine)]
 
@@ -158,14 +159,8 @@ class EngineEnvironment:
     @contextmanager
     def reading(self, slot: LogSlot) -> Generator[ReadRows]:
         """Holds the engine for reads of one log; a driver's own error becomes `StorageUnavailable`."""
-        with self._lock:
-            engine = self._usable(slot)
-            try:
-                yield self._reader(engine, slot.identity.group)
-            except MosaikError:
-                raise
-            except Exception as error:
-                raise StorageUnavailable(f"reading failed: {error}", url=self.url) from error
+        with self._lock, self._mapped():
+            yield self._reader(self._usable(slot), slot.identity.group)
 
     def retire(self, slot: LogSlot) -> None:
         """See `Storage.retire`."""
@@ -208,6 +203,71 @@ class EngineEnvironment:
                 watermark.acknowledge(new, mark)
                 self._guard_mark(watermark.flush)
 
+    # -- for tools ----------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> StoreRecord:
+        """Whose store it is, and its id."""
+        return self._record
+
+    def survey(self) -> list[tuple[bytes, LogIdentity | CorruptEntry]]:
+        """The groups whose logs the store holds, each with its identity or why that cannot be read."""
+        with self._lock, self._mapped():
+            engine = self._usable()
+            found: list[tuple[bytes, LogIdentity | CorruptEntry]] = []
+            for key in self._keys(engine):
+                try:
+                    found.append((key, self._identity(engine, key)))
+                except CorruptEntry as error:
+                    found.append((key, error))
+            return found
+
+    def look(self, group: bytes) -> Look:
+        """A log as it lies there, damaged or not; nothing is written to it.
+
+        Raises:
+            CorruptEntry: there is no such log, or its record is damaged.
+            StorageLocked: the log is open.
+        """
+        with self._lock, self._mapped():
+            engine = self._usable()
+            if group in self._slots:
+                raise StorageLocked("the log is open; close its group first", url=self.url)
+            mark = self._watermark.mark(group) if self._watermark is not None else Anchor()
+            record = log_record.decode(engine.meta(group) or b"", url=self.url)
+            trouble: CorruptEntry | None = None
+            try:
+                rows, last_row = self._reader(engine, group), engine.last_row(group)
+                # The mark is for whoever looks to compare: with it, a damaged log would not open.
+                state = recover(record, rows, last_row, Anchor(), url=self.url)
+            except CorruptEntry as error:
+                trouble = error
+                state = unrecovered(record)
+            slot = LogSlot(record.identity, state, view=True)
+            return Look(EngineLog(self, slot, None), mark, trouble)
+
+    def empty(self, group: bytes) -> HardState:
+        """Gives a log up, damaged or not, for one that never held anything, with a new store id.
+
+        Returns:
+            What the new log remembers.
+
+        Raises:
+            CorruptEntry: its record is damaged, so that nobody can say whose it is.
+            StorageLocked: the log is open.
+        """
+        with self._lock:
+            engine = self._usable()
+            if group in self._slots:
+                raise StorageLocked("the log is open; close its group first", url=self.url)
+            old = log_record.decode(engine.meta(group) or b"", url=self.url)
+            if self._watermark is not None:
+                self._guard_mark(partial(self._watermark.forget, group))
+            fresh = fresh_record(old.identity, self._record.store)
+            meta = log_record.encode(fresh)
+            self._transact(engine, [Change(log=group, drop=True, meta=meta)])
+            return fresh.hard_state
+
     # -- writing ------------------------------------------------------------------------------------
 
     def _plan(
@@ -219,6 +279,8 @@ class EngineEnvironment:
             slot = self._slot_of(log)
             self._usable(slot)
             group = slot.identity.group
+            if slot.view:
+                raise InvalidBatch(f"{log!r} is a view of a log; open it to write", url=self.url)
             if group in seen:
                 raise InvalidBatch(
                     f"two batches for group {group[:5].hex()} in one commit; join them into one",
@@ -326,6 +388,15 @@ class EngineEnvironment:
             durable = clean
         finally:
             self._released(durable)
+
+    @contextmanager
+    def _mapped(self) -> Generator[None]:
+        try:
+            yield
+        except MosaikError:
+            raise
+        except Exception as error:
+            raise StorageUnavailable(f"reading failed: {error}", url=self.url) from error
 
     # -- opening a log ------------------------------------------------------------------------------
 

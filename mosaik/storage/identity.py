@@ -9,7 +9,13 @@ from pathlib import Path
 
 from mosaik.primitives.digest import DIGEST_SIZE, short
 from mosaik.primitives.durable import HardState
-from mosaik.primitives.errors import CorruptEntry, InternalError, StorageError, StorageMismatch
+from mosaik.primitives.errors import (
+    CorruptEntry,
+    InternalError,
+    StorageError,
+    StorageMismatch,
+    StorageUnavailable,
+)
 from mosaik.storage.boot import boot_id
 from mosaik.storage.contract import LogIdentity, SyncMode
 from mosaik.storage.engine import Change, Engine
@@ -17,7 +23,14 @@ from mosaik.storage.plan import STORE_ID_SIZE
 from mosaik.storage.record import STORE_KEY, LogRecord, StoreRecord, log_record, store_record
 from mosaik.storage.watermark import Header, Watermark
 
-__all__ = ["check_identity", "check_parts", "claim", "fresh_record"]
+__all__ = [
+    "check_identity",
+    "check_parts",
+    "claim",
+    "fresh_record",
+    "read_owner",
+    "require_trusted",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +66,39 @@ def claim(
             watermark.close()
         raise
     return record, watermark
+
+
+def read_owner(engine: Engine, url: str) -> bytes:
+    """The id of the node that a store belongs to.
+
+    Raises:
+        StorageUnavailable: no store was ever made there. `CorruptEntry`: its record is gone or damaged.
+    """
+    blob = engine.meta(STORE_KEY)
+    if blob is not None:
+        return store_record.decode(blob, url=url).peer
+    if engine.logs():
+        raise CorruptEntry(0, "the store holds logs, but its own record is gone", url=url)
+    raise StorageUnavailable("there is no store", url=url)
+
+
+def require_trusted(path: Path, url: str) -> None:
+    """Refuses a store that the next opening would empty, since whoever only wants to look must not.
+
+    Raises:
+        StorageUnavailable: it was open without syncs when the machine stopped.
+        CorruptEntry: its watermark is damaged.
+    """
+    watermark = Watermark.open(path)
+    if watermark is None:
+        return
+    watermark.close()
+    if _outlived(watermark.header):
+        raise StorageUnavailable(
+            'it was open with sync="os" when the machine stopped, so what it holds may be any mixture of '
+            "old and new; the next start of its node empties it and joins as a new replica",
+            url=url,
+        )
 
 
 def _header(store: bytes, sync: SyncMode) -> Header:

@@ -13,6 +13,8 @@ written, the map is doubled while no transaction is open, and the batch is tried
 
 A file that was cut short would kill the process: the kernel answers a read of mapped pages that the file
 does not have with a signal. An opening lengthens it first, with zeros, which are then found to be damage.
+Other damage, to the pages that the tree is made of, can still end the process, since LMDB trusts them;
+`examine_storage` walks them in Python, without LMDB, and names what it finds.
 
 The bundled engine is pinned to 0.9: later file formats are not compatible with it, and silently
 choosing another one would make a store unreadable to the version that wrote it.
@@ -24,6 +26,8 @@ import errno
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +51,8 @@ _ENGINE_0_9: Final = 0
 _OPENED: Final = b"mosaik-opened"
 #: Bytes that a transaction writes beside its rows, at most, by a rough guess.
 _TREE_PAGES: Final = 1 << 18
+#: LMDB takes the system's pages for its own, up to this size.
+_LARGEST_PAGE: Final = 1 << 15
 
 
 class LmdbOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,17 +86,7 @@ class LmdbEngine:
         self._sync = options.sync
         self._max_map_size = options.max_map_size
         with self._mapped():
-            self._environment = lmdb.open(
-                str(path),
-                map_size=options.map_size,
-                max_dbs=2,
-                sync=options.sync is SyncMode.FULL,
-                metasync=True,
-                readahead=False,  # a log is read in order, and the map is shared with the page cache
-                meminit=False,
-                lib_version=_ENGINE_0_9,
-                mode=0o600,
-            )
+            self._environment = self._open(options)
             try:
                 self._lengthen()
                 self._rows = self._environment.open_db(b"rows")
@@ -100,6 +96,31 @@ class LmdbEngine:
             except BaseException:
                 self._environment.close()
                 raise
+
+    def _open(self, options: LmdbOptions) -> lmdb.Environment:
+        try:
+            return self._connect(options)
+        except self._lmdb.InvalidError:
+            # The power failed while the file was made: there is nothing behind its first two pages, and
+            # they are not whole. Had there ever been more, the watermark would know of it.
+            data = self._path / "data.mdb"
+            if data.stat().st_size > 2 * min(PAGESIZE, _LARGEST_PAGE):
+                raise
+            data.unlink()
+            return self._connect(options)
+
+    def _connect(self, options: LmdbOptions) -> lmdb.Environment:
+        return self._lmdb.open(
+            str(self._path),
+            map_size=options.map_size,
+            max_dbs=2,
+            sync=options.sync is SyncMode.FULL,
+            metasync=True,
+            readahead=False,  # a log is read in order, and the map is shared with the page cache
+            meminit=False,
+            lib_version=_ENGINE_0_9,
+            mode=0o600,
+        )
 
     def _lengthen(self) -> None:
         """Gives the file all pages that it says are in use.
@@ -293,10 +314,27 @@ def _connect(place: Place, options: LmdbOptions) -> LmdbEngine:
     return LmdbEngine(place.path, options, place.url.text())
 
 
+def _inspect(place: Place) -> None:
+    walker = import_module("lmdb.verify")
+    try:
+        found: list[str] = walker.verify(str(place.path))
+    except walker.VerifyError as error:
+        found = [str(error)]
+    if found:
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        raise CorruptEntry(
+            0,
+            f"LMDB's pages are damaged: {'; '.join(found[:3])}{more}; restore the store from a backup, or "
+            f"remove it and let this node join as a new replica",
+            url=place.url.text(),
+        )
+
+
 plugin: Final = EnginePlugin(
     "lmdb",
     LmdbOptions,
     _connect,
+    inspect=_inspect,
     capabilities=_CAPABILITIES,
     drivers=("lmdb",),
     install="pip install 'mosaik-raft[lmdb]'",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from mosaik.primitives.cursor import Cursor, IndexRange
 from mosaik.primitives.durable import Anchor, HardState, SnapshotRef, WriteBatch
@@ -17,7 +17,7 @@ from mosaik.storage.state import LogState, term_at
 if TYPE_CHECKING:
     from mosaik.storage.environment import EngineEnvironment
 
-__all__ = ["EngineLog", "LogSlot"]
+__all__ = ["EngineLog", "LogSlot", "Look"]
 
 C = TypeVar("C")
 
@@ -29,14 +29,30 @@ class LogSlot:
         identity: whose log it is.
         state: as of the last commit.
         retired: the log was forgotten; its handles are of no more use.
+        view: for looking only; it takes no batch.
     """
 
-    __slots__ = ("identity", "retired", "state")
+    __slots__ = ("identity", "retired", "state", "view")
 
-    def __init__(self, identity: LogIdentity, state: LogState) -> None:
+    def __init__(self, identity: LogIdentity, state: LogState, *, view: bool = False) -> None:
         self.identity = identity
         self.state = state
         self.retired = False
+        self.view = view
+
+
+class Look(NamedTuple):
+    """A log that was not opened, but looked at.
+
+    Attributes:
+        log: as far as its end is good.
+        mark: what the watermark says was acknowledged; all zero when it says nothing.
+        trouble: why the log's end cannot be read at all; None when it can.
+    """
+
+    log: EngineLog[Any]
+    mark: Anchor
+    trouble: CorruptEntry | None
 
 
 class EngineLog(Generic[C]):

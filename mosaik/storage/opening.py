@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -18,17 +18,23 @@ import msgspec
 
 from mosaik.primitives.errors import ConfigError, MosaikError, StorageFull, StorageUnavailable
 from mosaik.storage.contract import StorageEnvironment, SyncMode
-from mosaik.storage.directory import make_directory
+from mosaik.storage.directory import make_directory, sync_directory
 from mosaik.storage.engine import Engine
 from mosaik.storage.environment import EngineEnvironment
-from mosaik.storage.identity import claim
+from mosaik.storage.identity import claim, read_owner, require_trusted
 from mosaik.storage.lock import StoreLock
 from mosaik.storage.plugin import EnginePlugin, Layout, Place
 from mosaik.storage.shared import share
 from mosaik.storage.url import StorageURL
 from mosaik.storage.watermark import Watermark
 
-__all__ = ["Beside", "engine_environment", "open_engine_store"]
+__all__ = [
+    "Beside",
+    "engine_environment",
+    "engine_store_owner",
+    "examine_engine_store",
+    "open_engine_store",
+]
 
 O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741  # options
 _numbers: Final = count(1)
@@ -46,6 +52,11 @@ class Beside(NamedTuple):
         if layout is Layout.DIRECTORY:
             return cls(path / "mosaik.lock", path / "mosaik.watermark")
         return cls(path.with_name(path.name + ".lock"), path.with_name(path.name + ".watermark"))
+
+    @property
+    def found(self) -> bool:
+        """Whether one of them is there, as with every store that was opened once."""
+        return self.lock.exists() or self.watermark.exists()
 
 
 def open_engine_store(
@@ -70,15 +81,7 @@ def open_engine_store(
     shown = url.text() if place.path is None else f"{plugin.scheme}://{place.path}"
 
     def connect() -> Engine:
-        try:
-            return plugin.connect(place, options)
-        except ImportError as error:
-            hint = f"; to add it: {plugin.install}" if plugin.install else ""
-            raise StorageUnavailable(
-                f"the {plugin.scheme} backend needs the module {error.name!r}, which cannot be imported"
-                f"{hint}",
-                url=shown,
-            ) from error
+        return _connect(plugin, place, options, shown)
 
     def open_() -> StorageEnvironment:
         if beside is not None:
@@ -91,6 +94,68 @@ def open_engine_store(
             raise _refusal(error, shown) from error
 
     return share(key, options, open_, peer=peer)
+
+
+def examine_engine_store(
+    plugin: EnginePlugin[O], url: StorageURL, *, data_dir: Path | None
+) -> None:
+    """See `EnginePlugin.examine`."""
+    if plugin.inspect is None or plugin.layout is Layout.NOWHERE:
+        return
+    path = _locate(plugin, url, data_dir)
+    beside = Beside.of(path, plugin.layout)
+    if not (path.exists() and beside.found):
+        return
+    lock = StoreLock(beside.lock)
+    try:
+        plugin.inspect(Place(url=url, path=path))
+    except OSError as error:
+        raise StorageUnavailable(f"the store cannot be read: {error}", url=str(url)) from error
+    finally:
+        lock.release()
+
+
+def engine_store_owner(
+    plugin: EnginePlugin[O], url: StorageURL, options: O, *, data_dir: Path | None
+) -> bytes:
+    """See `EnginePlugin.owner`."""
+    with ExitStack() as held:
+        if plugin.layout is Layout.NOWHERE:
+            place, shown = Place(url=url), url.text()
+        else:
+            path = _locate(plugin, url, data_dir)
+            place, shown = Place(url=url, path=path), f"{plugin.scheme}://{path}"
+            beside = Beside.of(path, plugin.layout)
+            if not path.exists():
+                raise StorageUnavailable("there is no store", url=shown)
+            if not beside.found:
+                raise StorageUnavailable(
+                    f"this is not a store of mosaik: neither {beside.lock.name} nor "
+                    f"{beside.watermark.name} lies there",
+                    url=shown,
+                )
+            held.callback(StoreLock(beside.lock).release)
+            require_trusted(beside.watermark, shown)
+        try:
+            engine = _connect(plugin, place, options, shown)
+            held.callback(engine.close)
+            return read_owner(engine, shown)
+        except MosaikError:
+            raise
+        except Exception as error:
+            raise _refusal(error, shown) from error
+
+
+def _connect(plugin: EnginePlugin[O], place: Place, options: O, shown: str) -> Engine:
+    try:
+        return plugin.connect(place, options)
+    except ImportError as error:
+        hint = f"; to add it: {plugin.install}" if plugin.install else ""
+        raise StorageUnavailable(
+            f"the {plugin.scheme} backend needs the module {error.name!r}, which cannot be imported"
+            f"{hint}",
+            url=shown,
+        ) from error
 
 
 def engine_environment(
@@ -170,6 +235,10 @@ def _refusal(error: Exception, url: str) -> StorageUnavailable | StorageFull:
 def _make_directory(path: Path) -> None:
     try:
         make_directory(path)
+        # It may be there only since a process made it that was killed before it could sync its name. Who
+        # may not look into the directory above has made nothing in it.
+        with suppress(PermissionError):
+            sync_directory(path.parent)
     except OSError as error:
         raise StorageUnavailable(
             f"the directory {path} cannot be made: {error.strerror}; make it writable by this user, or "

@@ -27,7 +27,15 @@ from mosaik.storage.contract import Capability, StorageEnvironment
 from mosaik.storage.engine import Engine
 from mosaik.storage.url import StorageURL
 
-__all__ = ["API_VERSION", "ENTRY_POINTS", "EnginePlugin", "Layout", "Place", "Plugin"]
+__all__ = [
+    "API_VERSION",
+    "ENTRY_POINTS",
+    "EnginePlugin",
+    "Layout",
+    "Place",
+    "Plugin",
+    "WrapperPlugin",
+]
 
 #: The version of the contract that this mosaik speaks; a plugin states the one it was written for.
 API_VERSION: Final = 1
@@ -85,6 +93,20 @@ class Plugin(Protocol[O]):
         ...
 
 
+@runtime_checkable
+class WrapperPlugin(Plugin[O], Protocol[O]):
+    """A plugin that stands in front of another: ``slow`` in ``slow+lmdb:///…``.
+
+    Its `open` gets the URL of the store behind it (``lmdb:///…``), without the options that are its own, and
+    opens that by `mosaik.storage.open_storage`.
+    """
+
+    @property
+    def wraps(self) -> bool:
+        """True."""
+        ...
+
+
 class Layout(StrEnum):
     """Where a backend keeps its bytes, and with it where the framework's own two files lie.
 
@@ -124,6 +146,8 @@ class EnginePlugin(Generic[O]):
         drivers: the modules that must be importable.
         install: the command that adds them.
         suffix: of the store's name within a data directory, such as ``.db``.
+        inspect: looks at a closed store's files without handing them to the engine, and raises
+            ``CorruptEntry`` for what is damaged; for an engine that damage can make end the process.
     """
 
     def __init__(
@@ -137,6 +161,7 @@ class EnginePlugin(Generic[O]):
         drivers: Sequence[str] = (),
         install: str = "",
         suffix: str = "",
+        inspect: Callable[[Place], None] | None = None,
     ) -> None:
         self.scheme: Final = scheme
         self.options: Final = options
@@ -146,6 +171,7 @@ class EnginePlugin(Generic[O]):
         self.drivers: Final = tuple(drivers)
         self.install: Final = install
         self.suffix: Final = suffix
+        self.inspect: Final = inspect
         self.api_version: Final = API_VERSION
 
     def open(
@@ -164,6 +190,29 @@ class EnginePlugin(Generic[O]):
         )  # it loads more than a plugin's table needs
 
         return open_engine_store(self, url, options, data_dir=data_dir, peer=peer)
+
+    def examine(self, url: StorageURL, *, data_dir: Path | None) -> None:
+        """Looks at a closed store in a way that no damage can make end the process; see ``inspect``.
+
+        Raises:
+            CorruptEntry: the engine's own structures are damaged.
+            StorageLocked: it is open.
+        """
+        from mosaik.storage.opening import examine_engine_store
+
+        examine_engine_store(self, url, data_dir=data_dir)
+
+    def owner(self, url: StorageURL, options: O, *, data_dir: Path | None) -> bytes:
+        """The id of the node that a closed store belongs to. Makes nothing that is not there.
+
+        Raises:
+            StorageUnavailable: there is no store.
+            StorageLocked: it is open.
+            CorruptEntry: whose it is cannot be read.
+        """
+        from mosaik.storage.opening import engine_store_owner
+
+        return engine_store_owner(self, url, options, data_dir=data_dir)
 
     def __repr__(self) -> str:
         return f"EnginePlugin({self.scheme!r})"

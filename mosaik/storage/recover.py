@@ -19,7 +19,7 @@ from mosaik.storage.record import LogRecord
 from mosaik.storage.rows import ReadRows, find, good_prefix
 from mosaik.storage.state import LogState, starts_before
 
-__all__ = ["recover"]
+__all__ = ["recover", "unrecovered"]
 
 
 class _End(NamedTuple):
@@ -60,6 +60,16 @@ def recover(
         snapshot=record.snapshot,
         suspect=IndexRange(tail.index + 1, reach) if reach > tail.index else None,
         damaged=max(end.reach, _last_start(record)) > tail.index,
+    )
+
+
+def unrecovered(record: LogRecord) -> LogState:
+    """What a log's record alone says, when its end cannot be read: no entry counts as good."""
+    return LogState(
+        hard_state=record.hard_state,
+        anchor=record.anchor,
+        tail=record.anchor,
+        snapshot=record.snapshot,
     )
 
 

@@ -7,8 +7,8 @@ that names both: a log must not move to another backend because a package was in
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, MetadataPathFinder, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,9 @@ from mosaik.primitives.errors import ConfigError, StorageUnavailable, UnknownSch
 from mosaik.primitives.nearest import did_you_mean
 from mosaik.storage.contract import Storage, StorageEnvironment
 from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin
-from mosaik.storage.url import StorageURL, read_options
+from mosaik.storage.url import StorageURL, check_option_names, option_names, read_options
 
-__all__ = ["Backend", "list_backends", "open_storage"]
+__all__ = ["Backend", "examine_storage", "list_backends", "open_existing", "open_storage"]
 
 #: What adds the backends of this project, for the message about an unknown scheme: an installation whose
 #: entry points are older than its code does not know them.
@@ -31,6 +31,10 @@ _OURS: Final[Mapping[str, str]] = {
     "sqlite": "pip install 'mosaik-raft[sql]'",
     "lmdb": "pip install 'mosaik-raft[lmdb]'",
     "rocksdb": "pip install 'mosaik-raft[rocksdb]'",
+    "faulty": "pip install mosaik-raft",
+    "slow": "pip install mosaik-raft",
+    "full": "pip install mosaik-raft",
+    "tee": "pip install mosaik-raft",
 }
 
 
@@ -42,6 +46,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         distribution, version: the package that registered it.
         importable: whether it and its drivers can be imported.
         survives: what it claims to survive with its default options; empty when it cannot be loaded.
+        wraps: it stands in front of another backend, as in ``scheme+sqlite:///…``.
         problem: why it cannot be used; empty when it can.
     """
 
@@ -50,6 +55,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     importable: bool
     survives: tuple[str, ...] = ()
+    wraps: bool = False
     problem: str = ""
 
 
@@ -82,20 +88,101 @@ def open_storage(
     if len(peer) != DIGEST_SIZE:
         raise ConfigError(f"a node's id has {DIGEST_SIZE} bytes, not {len(peer)}")
     url = StorageURL.parse(where) if isinstance(where, str) else where
-    plugin = _load(_find(url.scheme))
-    options = read_options(url, plugin.options)
+    plugin, url, options = _resolve(url)
     directory = Path(data_dir).absolute() if data_dir is not None else None
     return plugin.open(url, options, data_dir=directory, peer=bytes(peer))
 
 
+def examine_storage(
+    where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None
+) -> None:
+    """Looks at a closed store before it is opened, where its backend can: some engines end the process
+    when their files are damaged, and then nobody is told of what. Blocks.
+
+    Raises:
+        CorruptEntry: the engine's own structures are damaged.
+        StorageLocked: it is open.
+        UnknownScheme, ConfigError, StorageUnavailable: as for `open_storage`.
+    """
+    url = StorageURL.parse(where) if isinstance(where, str) else where
+    plugin, url, _ = _resolve(url)
+    examine = getattr(plugin, "examine", None)
+    if examine is not None:
+        examine(url, data_dir=Path(data_dir).absolute() if data_dir is not None else None)
+
+
+def open_existing(
+    where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None
+) -> StorageEnvironment:
+    """Opens a store that is there, as the node that it belongs to: for tools, while that node is stopped.
+
+    Blocks. Raises:
+        StorageUnavailable: there is no store, or its backend cannot say whose it is.
+        StorageLocked: a process has it open. Otherwise as `open_storage`.
+    """
+    directory = Path(data_dir).absolute() if data_dir is not None else None
+    url = StorageURL.parse(where) if isinstance(where, str) else where
+    return open_storage(url, peer=_owner(url, directory), data_dir=directory)
+
+
+def _owner(url: StorageURL, data_dir: Path | None) -> bytes:
+    plugin, url, options = _resolve(url)
+    if _wraps(plugin):
+        return _owner(url, data_dir)
+    owner = getattr(plugin, "owner", None)
+    if owner is None:
+        raise StorageUnavailable(
+            f"the backend {plugin.scheme!r} does not say whose a store is, so it can be opened by its node "
+            f"only",
+            url=str(url),
+        )
+    found: bytes = owner(url, options, data_dir=data_dir)
+    return found
+
+
 def list_backends() -> list[Backend]:
     """Every registered backend, by scheme. Loads the backends' modules, but not their drivers."""
-    found = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (point.name, _source(point)))
+    found = sorted(_registered(), key=lambda point: (point.name, _source(point)))
     return [_describe(point) for point in found]
 
 
+def _resolve(url: StorageURL) -> tuple[AnyPlugin, StorageURL, msgspec.Struct]:
+    """The plugin that a URL names, the URL that it is to open, and its options.
+
+    ``slow+lmdb:///…`` names a wrapper and what it wraps: the wrapper gets the URL of the other, without the
+    options that are its own.
+
+    Raises:
+        ConfigError: a wrapper has nothing to wrap, something that wraps nothing is to, or an option is wrong.
+    """
+    schemes = url.scheme.split("+")
+    plugins = [_load(_find(scheme)) for scheme in schemes if scheme]
+    for at, plugin in enumerate(plugins):
+        behind = schemes[at + 1 :]
+        if _wraps(plugin) and not any(behind):
+            raise ConfigError(
+                f"{plugin.scheme} storage stands in front of another; say of which, as in "
+                f"{plugin.scheme}+sqlite:///var/lib/app/raft.db"
+            )
+        if behind and not _wraps(plugin):
+            raise ConfigError(
+                f"{plugin.scheme} storage wraps no other: nothing follows it with a plus"
+            )
+    check_option_names(url, [plugin.options for plugin in plugins])
+    plugin = plugins[0]
+    if not _wraps(plugin):
+        return plugin, url, read_options(url, plugin.options)
+    own = option_names(plugin.options)
+    mine = {name: value for name, value in url.query.items() if name in own}
+    rest = {name: value for name, value in url.query.items() if name not in own}
+    inner = msgspec.structs.replace(url, scheme="+".join(schemes[1:]), query=rest)
+    _resolve(inner)  # what is wrong with it is said before anything is opened
+    options = read_options(msgspec.structs.replace(url, query=mine), plugin.options)
+    return plugin, inner, options
+
+
 def _find(scheme: str) -> EntryPoint:
-    points = entry_points(group=ENTRY_POINTS, name=scheme)
+    points = _registered(scheme)
     sources = sorted({_source(point) for point in points})
     if len(sources) > 1:
         raise ConfigError(
@@ -104,7 +191,9 @@ def _find(scheme: str) -> EntryPoint:
         )
     for point in points:
         return point
-    known = sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    known = sorted({point.name for point in _registered()})
+    # Python remembers a directory that it could not list, for want of a descriptor say, as an empty one.
+    MetadataPathFinder().invalidate_caches()
     if scheme in _OURS:
         cure = f"to add it: {_OURS[scheme]}"
     else:
@@ -115,6 +204,14 @@ def _find(scheme: str) -> EntryPoint:
     raise UnknownScheme(
         f"no storage backend is called {scheme!r}; known are {', '.join(known) or 'none'}; {cure}"
     )
+
+
+def _registered(scheme: str | None = None) -> Sequence[EntryPoint]:
+    try:
+        found = entry_points(group=ENTRY_POINTS)
+    except OSError as error:
+        raise StorageUnavailable(f"the installed backends cannot be listed: {error}") from error
+    return [point for point in found if scheme in (None, point.name)]
 
 
 def _load(point: EntryPoint) -> AnyPlugin:
@@ -149,6 +246,10 @@ def _load(point: EntryPoint) -> AnyPlugin:
 _MEMBERS: Final = ("scheme", "options", "capabilities", "drivers", "install", "api_version", "open")
 
 
+def _wraps(plugin: AnyPlugin) -> bool:
+    return bool(getattr(plugin, "wraps", False))
+
+
 def _source(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "an unknown distribution"
 
@@ -156,8 +257,10 @@ def _source(point: EntryPoint) -> str:
 def _describe(point: EntryPoint) -> Backend:
     problem = ""
     survives: tuple[str, ...] = ()
+    wraps = False
     try:
         plugin = _load(point)
+        wraps = _wraps(plugin)
         survives = tuple(sorted(plugin.capabilities))
         missing = [name for name in plugin.drivers if not _importable(name)]
         if missing:
@@ -171,6 +274,7 @@ def _describe(point: EntryPoint) -> Backend:
         version=point.dist.version if point.dist is not None else "",
         importable=not problem,
         survives=survives,
+        wraps=wraps,
         problem=problem,
     )
 

@@ -20,6 +20,7 @@ in the log. So a commit is refused before it begins when little room is left.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ _SETTINGS: Final = (
     "max_total_wal_size",
     "write_buffer_size",
 )
+_SETTINGS_FILE: Final = re.compile(r"OPTIONS-\d+")
 _RECOVERY_MODE: Final = "kTolerateCorruptedTailRecords"
 
 
@@ -177,17 +179,19 @@ class RocksdbEngine:
 
     def _read_settings(self) -> Mapping[str, str]:
         """What RocksDB wrote down about itself when it opened, not what was asked of it."""
-        newest = max(self._path.glob("OPTIONS-*"), key=lambda path: int(path.name.split("-")[1]))
+        # A crash leaves unfinished ones behind, under other names.
+        found = [path for path in self._path.iterdir() if _SETTINGS_FILE.fullmatch(path.name)]
+        newest = max(found, key=lambda path: int(path.name.split("-")[1]))
         lines = newest.read_text(encoding="utf-8").splitlines()
         pairs = [line.strip().split("=", 1) for line in lines if "=" in line]
-        found = {pair[0]: pair[1] for pair in pairs if pair[0] in _SETTINGS}
-        if found.get("wal_recovery_mode") != _RECOVERY_MODE:
+        said = {pair[0]: pair[1] for pair in pairs if pair[0] in _SETTINGS}
+        if said.get("wal_recovery_mode") != _RECOVERY_MODE:
             raise StorageUnavailable(
-                f"RocksDB recovers by {found.get('wal_recovery_mode')} where {_RECOVERY_MODE} was asked "
+                f"RocksDB recovers by {said.get('wal_recovery_mode')} where {_RECOVERY_MODE} was asked "
                 "for; another version of rocksdict may understand it",
                 url=self._url,
             )
-        return found
+        return said
 
     def settle(self) -> None:
         """Writes what was replayed into a file of its own: its pages in the old log may exist only in
@@ -290,12 +294,12 @@ class RocksdbEngine:
         )
 
     def close(self) -> None:
-        try:
-            # Files instead of a log to replay: the next opening is fast, and reads nothing twice.
-            with self._mapped():
+        with self._mapped():
+            try:
+                # Files instead of a log to replay: the next opening is fast, and reads nothing twice.
                 self._db.flush(True)
-        finally:
-            self._db.close()
+            finally:
+                self._db.close()
 
 
 def _options(options: RocksdbOptions) -> Any:

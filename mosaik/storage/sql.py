@@ -139,6 +139,7 @@ class SqliteEngine:
         self._sync = options.sync
         self._open = True
         _create(path, url)
+        _write_anew(path.with_name(path.name + "-wal"))
         self._engine = create_engine(
             "sqlite+pysqlite://", creator=lambda: _connect_driver(path), poolclass=StaticPool
         )
@@ -338,6 +339,24 @@ def _create(path: Path, url: str) -> None:
             f"{path} cannot be written: {error.strerror}; make it writable by this user, or name another",
             url=url,
         ) from error
+
+
+def _write_anew(log: Path) -> None:
+    """Writes a log's bytes over themselves, so that they are on the disk for certain.
+
+    After a sync that failed the kernel takes pages for written that are not, and no sync writes those.
+    """
+    try:
+        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while block := os.pread(descriptor, 1 << 20, at):
+            at += os.pwrite(descriptor, block, at)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _connect(place: Place, options: SqliteOptions) -> SqliteEngine:

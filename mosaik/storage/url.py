@@ -9,7 +9,7 @@ the node's data directory.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -19,7 +19,7 @@ import msgspec
 from mosaik.primitives.errors import ConfigError
 from mosaik.primitives.nearest import did_you_mean
 
-__all__ = ["Size", "StorageURL", "read_options"]
+__all__ = ["Seconds", "Size", "StorageURL", "check_option_names", "option_names", "read_options"]
 
 O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741  # options
 
@@ -36,6 +36,8 @@ _UNITS: Final[Mapping[str, int]] = {
     "gb": 10**9,
     "tb": 10**12,
 }
+_SECONDS: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?")
+_SECOND_UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "min": 60.0}
 #: No sensible URL is longer.
 _MAX_LENGTH: Final = 8192
 
@@ -54,6 +56,22 @@ class Size(int):
         if match is None:
             raise ValueError(f"{text!r} is not a size such as 1048576, 512MiB or 8GiB")
         return cls(float(match[1]) * _UNITS[match[2].lower()] if match[2] else int(match[1]))
+
+
+class Seconds(float):
+    """A length of time, in options written as ``0.2``, ``200ms``, ``5s`` or ``2min``."""
+
+    @classmethod
+    def parse(cls, text: str | int) -> Self:
+        """The number of seconds that the text means.
+
+        Raises:
+            ValueError: it is not a length of time.
+        """
+        match = _SECONDS.fullmatch(str(text).strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a length of time such as 0.2, 200ms or 5s")
+        return cls(float(match[1]) * _SECOND_UNITS[match[2] or "s"])
 
 
 class StorageURL(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,9 +177,27 @@ class StorageURL(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _from_text(kind: type, value: Any) -> Any:
-    if kind is Size and isinstance(value, str | int):
-        return Size.parse(value)
+    if issubclass(kind, Size | Seconds) and isinstance(value, str | int):
+        return kind.parse(value)
     raise NotImplementedError(f"options of type {kind.__name__} are unsupported")
+
+
+def option_names(options: type[msgspec.Struct]) -> list[str]:
+    """What may stand in a URL's query."""
+    return [field.encode_name for field in msgspec.structs.fields(options)]
+
+
+def check_option_names(url: StorageURL, options: Sequence[type[msgspec.Struct]]) -> None:
+    """Refuses an option that none of these has.
+
+    Raises:
+        ConfigError: it is misspelt; names the nearest right one.
+    """
+    names = [name for each in options for name in option_names(each)]
+    for name in url.query:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise ConfigError(f"{url.scheme} storage has no option {name!r}; {hint}")
 
 
 def read_options(url: StorageURL, options: type[O]) -> O:
@@ -170,13 +206,8 @@ def read_options(url: StorageURL, options: type[O]) -> O:
     Raises:
         ConfigError: an option is misspelt or its value is not one for it; names the nearest right one.
     """
-    known = msgspec.structs.fields(options)
-    names = [field.encode_name for field in known]
-    for name in url.query:
-        if name not in names:
-            hint = did_you_mean(name, names)
-            raise ConfigError(f"{url.scheme} storage has no option {name!r}; {hint}")
-    for field in known:
+    check_option_names(url, [options])
+    for field in msgspec.structs.fields(options):
         if field.required and field.encode_name not in url.query:
             raise ConfigError(f"{url.scheme} storage needs the option {field.encode_name!r}")
     try:

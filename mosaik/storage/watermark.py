@@ -137,6 +137,7 @@ class Watermark:
             offset, slot = pair.next_slot(_HEADER, body)
             image[offset : offset + SLOT_SIZE] = slot
         fresh = path.with_name(path.name + ".new")
+        descriptor = -1
         try:
             fresh.unlink(missing_ok=True)
             descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -145,6 +146,8 @@ class Watermark:
             fresh.rename(path)
             sync_directory(path.parent)
         except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
             raise _refusal(path, error) from error
         return cls(path, descriptor, [pair], header)
 

@@ -13,7 +13,7 @@ from tests.storage.stores import child, url_of
 from tests.storage.support import PEER, entries, identity
 
 #: Kills of one store; with every kill the next process finds what the one before left behind.
-ROUNDS = 10
+ROUNDS = 4
 
 
 def last_acknowledged(lines: list[str]) -> int:
