@@ -103,8 +103,10 @@ class Core:
             keep_entries=parameters.tail_entries,
             keep_bytes=parameters.tail_bytes,
         )
-        #: The last index of a damaged tail; while set this replica neither votes nor counts.
+        #: The last index of a damaged tail, and the highest term that an entry of it may have had; while
+        #: set this replica does not lead, and neither counts nor votes as one whose log ends earlier.
         self.suspect = recovered.suspect
+        self.suspect_cursor = Cursor(recovered.suspect_term, recovered.suspect)
         #: Whatever the damaged tail held was acknowledged in this term or earlier.
         self.suspect_term = hard.term
 
@@ -233,8 +235,17 @@ class Core:
         return self.marks.dissolve > 0
 
     @property
+    def vouched(self) -> Cursor:
+        """Beyond this, nothing was ever acknowledged by this replica: where its log ends, or once ended.
+
+        A candidate whose log is not behind it holds whatever this replica helped to commit, which is all
+        that the election restriction asks (thesis §3.6.1); so a damaged tail need not silence a voter.
+        """
+        return self.suspect_cursor if self.suspect else self.log.last_cursor
+
+    @property
     def able(self) -> bool:
-        """Whether this store may vote and be counted at all."""
+        """Whether this store may lead, and stand for it."""
         return not self.quarantine and not self.suspect
 
     @property

@@ -114,7 +114,7 @@ def shields_leader(core: Core) -> bool:
 def may_grant(core: Core, candidate: Replica, request: VoteRequest) -> bool:
     """Whether the rules of thesis §3.4 and §3.6.1 let this replica vote for the candidate."""
     free = request.pre or core.voted_for in (None, candidate)
-    return free and not request.last.is_behind(core.log.last_cursor)
+    return free and not request.last.is_behind(core.vouched)
 
 
 def on_vote_request(core: Core, sender: Replica, request: VoteRequest) -> None:
@@ -128,24 +128,32 @@ def on_vote_request(core: Core, sender: Replica, request: VoteRequest) -> None:
     if request.pre:
         if request.term <= core.term:
             _reply(core, sender, request, Vote.DENIED, "term has passed")
-        elif not core.able:
-            _reply(core, sender, request, Vote.ABSTAINED, "store is suspect")
+        elif core.quarantine:
+            _reply(core, sender, request, Vote.ABSTAINED, "store was rolled back")
         elif may_grant(core, sender, request):
             _reply(core, sender, request, Vote.GRANTED)
         else:
-            _reply(core, sender, request, Vote.DENIED, "log is behind")
+            _refuse(core, sender, request, "log is behind")
         return
     if request.term > core.term:
         core.adopt_term(request.term)
     if request.term < core.term:
         _reply(core, sender, request, Vote.DENIED, "term has passed")
-    elif not core.able:
-        _reply(core, sender, request, Vote.ABSTAINED, "store is suspect")
+    elif core.quarantine:
+        _reply(core, sender, request, Vote.ABSTAINED, "store was rolled back")
     elif core.standing is Standing.FOLLOWER and may_grant(core, sender, request):
         _grant(core, sender)
         _reply(core, sender, request, Vote.GRANTED)
     else:
-        _reply(core, sender, request, Vote.DENIED, "voted, or log is behind")
+        _refuse(core, sender, request, "voted, or log is behind")
+
+
+def _refuse(core: Core, sender: Replica, request: VoteRequest, reason: str) -> None:
+    """A replica that misses a tail cannot say how its log compares; whoever asks may want to know."""
+    if core.suspect:
+        _reply(core, sender, request, Vote.ABSTAINED, "store is suspect")
+    else:
+        _reply(core, sender, request, Vote.DENIED, reason)
 
 
 def _grant(core: Core, candidate: Replica) -> None:

@@ -158,15 +158,19 @@ def _follow(core: Core, message: AppendEntries, agreed: int) -> None:
 def _regain(core: Core) -> None:
     """Ends the suspicion once nothing can be missing that this replica once acknowledged.
 
-    Whatever it acknowledged in earlier terms and was committed lies below the first commit of this one
-    (Leader Completeness), so a log that agrees with the leader's up to such a commit lacks none of it.
+    Whatever it acknowledged in earlier terms and was committed lies below the first entry of this one
+    (Leader Completeness), so a log that agrees with the leader's up to such an entry lacks none of it.
     What it acknowledged in this very term, before the damage, may be counted by this leader still: then
     the log has to reach as far as it once did.
     """
-    if not core.suspect or core.log.term_at(core.commit) != core.term:
+    if not core.suspect:
         return
-    needed = core.commit if core.term > core.suspect_term else max(core.commit, core.suspect)
-    if min(core.matched, core.log.stable) >= needed:
+    agreed = min(core.matched, core.log.stable)
+    if core.term > core.suspect_term:
+        complete = core.log.term_at(agreed) == core.term
+    else:
+        complete = agreed >= core.suspect
+    if complete:
         core.trust("the leader supplied the tail")
 
 

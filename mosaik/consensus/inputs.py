@@ -39,6 +39,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
         configurations: ``(index, configuration)`` of the entries that ``hard_state.configs`` names.
         newest: some of the newest entries, ending at ``tail``; may be empty.
         suspect: the last index of a damaged tail beyond ``tail``; 0 without one.
+        suspect_term: no acknowledged entry of that tail was of a higher term.
     """
 
     peer: bytes
@@ -49,6 +50,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     configurations: Sequence[tuple[int, Configuration]] = ()
     newest: Sequence[Entry[Any]] = ()
     suspect: int = 0
+    suspect_term: int = 0
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):

@@ -130,7 +130,7 @@ class Consensus:
             return
         core.report(
             Notice.SUSPECT_TAIL,
-            f"{damaged}: this replica neither votes nor counts until a leader supplies them",
+            f"{damaged}: this replica neither leads nor counts until a leader supplies them",
         )
 
     @property

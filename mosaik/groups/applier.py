@@ -13,8 +13,8 @@ it does so it keeps the interpreter from the event loop, which costs more than t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -130,12 +130,12 @@ class Applier:
 
     def _run(self, began: float | None = None) -> None:
         self._scheduled = False
-        began = perf_counter() if began is None else began
+        began = time.perf_counter() if began is None else began
         while self.applied < self._target and not self._stopped:
             chunk = self._next_chunk()
             if not chunk:
                 return  # a read is under way
-            started = perf_counter()
+            started = time.perf_counter()
             try:
                 results = self._apply(chunk)
             except MosaikError as error:
@@ -144,7 +144,7 @@ class Applier:
                 return
             self.applied, self.checksum = chunk[-1].index, chunk[-1].checksum
             self._landed(chunk, results)
-            now = perf_counter()
+            now = time.perf_counter()
             if now - started < _CHUNK / 2:
                 self._chunk = min(2 * self._chunk, _LARGEST_CHUNK)
             elif now - started > _CHUNK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -213,7 +213,7 @@ class Group(Generic[C, Q, R]):
         """
         return await report_on(self._running)
 
-    def stream_backup(self) -> AsyncIterator[bytes]:
+    def stream_backup(self) -> AsyncGenerator[bytes, None]:
         """A backup of what is committed, a piece at a time; see `backup`."""
         return stream_group(self._running)
 

@@ -7,7 +7,7 @@ committed when it began: that never changes, so the slices that it is read in ma
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -171,7 +171,7 @@ def _not_open(running: RunningGroup) -> StorageUnavailable:
     )
 
 
-async def stream_group(running: RunningGroup) -> AsyncIterator[bytes]:
+async def stream_group(running: RunningGroup) -> AsyncGenerator[bytes, None]:
     """The bytes of a backup of what is committed.
 
     Raises:

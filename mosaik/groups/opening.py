@@ -112,6 +112,7 @@ def recover(log: Storage[Any], peer: bytes) -> Recovered:
         configurations=configurations,
         newest=_newest(log),
         suspect=suspect.end if suspect is not None else 0,
+        suspect_term=log.suspect_term,
     )
 
 

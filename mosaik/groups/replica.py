@@ -22,7 +22,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, Final, Protocol
 
 from mosaik.consensus import (
@@ -146,6 +145,8 @@ class Replica:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        #: When the core has something to do, if nothing happens until then.
+        self._core_due = float("inf")
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._next_token = 1
         self._ingress = Ingress()
@@ -164,6 +165,7 @@ class Replica:
         self._core, self._disk = core, disk
         self._inbox = [Bonded(bond.remote) for bond in self._bonds]
         self.view = core.view
+        self._core_due = float("-inf")  # its first step says when the next one is due
         self.applier.attach(self)
         self._schedule()
 
@@ -171,6 +173,7 @@ class Replica:
         """Stops leading, voting and acknowledging at once; nothing that is under way counts."""
         self._generation += 1
         self._core = self._disk = self.view = None
+        self._core_due = float("inf")
         self._inbox = []
         self._no_room = ""
         self.applier.detach()
@@ -278,17 +281,17 @@ class Replica:
             self._fatal(bug)
 
     def _step(self) -> None:
-        began, now = perf_counter(), self._loop.time()
+        began, now = time.perf_counter(), self._loop.time()
         self.reads.expire(now)
         self._gather(now)
         core = self._core
-        deadline = float("inf")
-        if core is not None:
+        # A turn that only hands commands to another node has nothing to ask consensus.
+        if core is not None and (self._inbox or now >= self._core_due):
             inputs = self._take_inbox()
             effects = core.step(inputs, now, time.time_ns() // 1_000_000)
+            self._core_due = effects.deadline
             self._carry_out(core, effects, began)
-            deadline = effects.deadline
-        self._arm(min(deadline, self.pipeline.deadline, self.reads.deadline))
+        self._arm(min(self._core_due, self.pipeline.deadline, self.reads.deadline))
 
     def _take_inbox(self) -> list[Input]:
         """What this turn handles: all that is there, unless it is so much that it would stall."""
@@ -446,6 +449,8 @@ class Replica:
         if not self._no_room:
             log.error("%s: %s; trying again until there is room", self._name, error)
         self._no_room = f"this node's store cannot be written: {error}"
+        if self.view is not None:
+            self._publisher.show(self.view, writable=False)
         self.wake()
         if self.view is not None and self.view.leading:
             self._push(Transfer(self._token(lambda answer: None)))

@@ -9,8 +9,8 @@ import pytest
 from mosaik.primitives.durable import Anchor, HardState, WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind, seal
 from mosaik.primitives.membership import Replica
+from mosaik.testing.simulation.rules.store import PlainStore
 from tests.consensus.simulation import Property, Violation
-from tests.consensus.simulation.store import SimStore
 
 STORE = b"s" * 16
 HISTORY = b"h" * 32
@@ -26,8 +26,8 @@ def run_of(*terms: int, first: int = 1, previous: int = 0) -> list[Entry[Any]]:
     return entries
 
 
-def filled() -> SimStore:
-    store = SimStore(STORE)
+def filled() -> PlainStore:
+    store = PlainStore(STORE)
     hard = HardState(term=3, voted_for=ONE, store=STORE, history=HISTORY)
     store.apply(WriteBatch(hard_state=hard, entries=run_of(1, 1, 2, 3)))
     return store

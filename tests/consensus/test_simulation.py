@@ -23,9 +23,11 @@ from tests.consensus.simulation.runner import (
     ENOUGH,
     REQUIRED,
     Outcome,
-    Summary,
     run_seed,
     run_seeds,
+)
+from tests.consensus.simulation.runner import (
+    summary as new_summary,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +40,10 @@ PARTS = 4
 @pytest.mark.timeout(BUDGET + 60)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_seed_breaks_a_rule(part: int, record_property: Callable[[str, object], None]) -> None:
-    summary, began = Summary(), time.monotonic()
-    for outcome in run_seeds(part * 1_000_000, None, seconds=2 * BUDGET / PARTS, workers=1):
+    summary, began = new_summary(), time.monotonic()
+    for outcome in run_seeds(
+        run_seed, part * 1_000_000, None, seconds=2 * BUDGET / PARTS, workers=1
+    ):
         summary.add(outcome)
     summary.seconds = time.monotonic() - began
     record_property("simulation", (summary.seeds, summary.steps, dict(summary.counts)))
@@ -87,7 +91,7 @@ def test_a_failing_seed_says_how_to_see_it_again() -> None:
         patch.setattr(Core, "_forget_agreement", nothing)
         failing = next(o for o in map(run_seed, range(200)) if o.violation)
         assert run_seed(failing.seed).hash == failing.hash
-    summary = Summary()
+    summary = new_summary()
     summary.add(failing)
     assert not summary.passed
     replay = (
@@ -98,7 +102,7 @@ def test_a_failing_seed_says_how_to_see_it_again() -> None:
 
 @pytest.mark.parametrize("missing", REQUIRED)
 def test_a_run_that_reaches_too_little_fails(missing: str) -> None:
-    summary = Summary()
+    summary = new_summary()
     for seed in range(ENOUGH):
         reached = Counter({name: 1 for name in REQUIRED if name != missing or seed})
         summary.add(Outcome(seed, 0, 1, reached))

@@ -43,9 +43,9 @@ from mosaik.consensus import (
     Write,
 )
 from mosaik.consensus import messages as m
+from mosaik.testing.simulation.rules.store import PlainStore
 from tests.consensus.simulation import NodePlan, Property, Scenario, Simulation
 from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.store import SimStore
 
 __all__ = ["Transcript", "commands_of", "render"]
 
@@ -63,7 +63,7 @@ class Transcript(Simulation):
         self.lines: list[str] = []
         self._under_way: deque[tuple[SimNode, Outgoing]] = deque()
         self._brief = False
-        self._kept: dict[str, SimStore] = {}
+        self._kept: dict[str, PlainStore] = {}
         self._generation = 0
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "node": self._node,
@@ -190,7 +190,7 @@ class Transcript(Simulation):
         plan = NodePlan(observer="observer" in words, volatile="volatile" in words)
         for number in numbers:
             peer = bytes([number]) * 32
-            store = SimStore(self._store_id(number))
+            store = PlainStore(self._store_id(number))
             node = SimNode(f"n{number}", peer, self.scenario.parameters(plan), store)
             self.nodes[peer] = node
             self.show.names.peers[peer] = node.name
@@ -285,7 +285,7 @@ class Transcript(Simulation):
     def _wipe(self, words: list[str]) -> None:
         node = self._one(words[0])
         assert not node.up, "crash it first"
-        node.store = SimStore(self._store_id(int(words[0])))
+        node.store = PlainStore(self._store_id(int(words[0])))
 
     def _keep(self, words: list[str]) -> None:
         self._kept[words[0]] = self._one(words[0]).store.copy()

@@ -146,6 +146,7 @@ class FakeLog:
         self.rows: list[Entry[Any]] = []
         self.snapshot: SnapshotRef | None = None
         self.suspect: IndexRange | None = None
+        self.suspect_term = 0
 
     @property
     def tail(self) -> Anchor:

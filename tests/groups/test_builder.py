@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
-from mosaik.groups import ConsensusConfig, Groups
+from mosaik.groups import ConsensusConfig, Group, Groups
 from mosaik.machines import ApplyContext, Counter, NoOp, StateMachine
 from mosaik.primitives.digest import Digest
-from mosaik.primitives.errors import CodecError, ConfigError
+from mosaik.primitives.errors import CodecError, ConfigError, GroupTerminated
+from mosaik.storage import Description
 from tests.groups.fakes import FAST, KEY, FakeNode, FakeStore, World
 
 
@@ -172,3 +174,38 @@ async def test_a_path_is_no_storage(node: FakeNode) -> None:
         stage.with_log_storage(Path("/var/lib/raft.db"))
     with pytest.raises(ConfigError, match="empty name"):
         stage.with_log_storage("")
+
+
+class Forgetful(FakeStore):
+    """Says of itself that a killed process loses what is in it, and is not called memory."""
+
+    def describe(self) -> Description:
+        return msgspec.structs.replace(super().describe(), url="sketchy://store")
+
+
+async def test_a_store_that_forgets_is_taken_only_when_that_was_said(node: FakeNode) -> None:
+    """Whoever believes to be durable and is not would vote twice after a crash."""
+
+    def joined(**said: bool) -> Group[Any, Any, Any]:
+        stage = node.groups.with_key(KEY).with_state_machine(Counter())
+        store = Forgetful(durable=False)
+        return stage.with_log_storage(store, **said).with_consensus_config(FAST).join()
+
+    async with joined() as refused:
+        with pytest.raises(GroupTerminated, match="allow_volatile=True") as ended:
+            await refused.when().online()
+        assert isinstance(ended.value.__cause__, ConfigError)
+    async with joined(allow_volatile=True) as group:
+        await group.when().online()
+        assert (await group.execute(Counter.Increment(1))).result == 1
+
+
+async def test_a_durable_store_is_refused_to_a_node_that_comes_back_as_another(
+    node: FakeNode,
+) -> None:
+    node.durable = False
+    stage = node.groups.with_key(KEY).with_state_machine(Counter())
+    async with stage.with_log_storage(FakeStore()).with_consensus_config(FAST).join() as refused:
+        with pytest.raises(GroupTerminated, match="stranger to its own log") as ended:
+            await refused.when().online()
+        assert isinstance(ended.value.__cause__, ConfigError)

@@ -117,6 +117,34 @@ async def test_an_entry_of_an_older_term_in_its_place_is_no_success() -> None:
     assert outcome(one) is Offline
 
 
+@pytest.mark.parametrize(
+    ("first", "term"), [(4, 1), (5, 2)], ids=["at an index that was applied", "of another term"]
+)
+async def test_an_answer_that_comes_too_late_to_tell_leaves_the_outcome_unknown(
+    first: int, term: int
+) -> None:
+    scene = Scene()
+    one, behind = scene.give("one"), scene.give("behind")
+    token = scene.send()
+    scene.pipeline.accepted(token, first=first, term=term, applied=4)
+    scene.land(5, 1, 1)
+    assert (outcome(one), outcome(behind)) == (OutcomeUnknown, OutcomeUnknown)
+
+
+async def test_the_planted_bug_that_takes_a_late_answer_denies_what_was_done() -> None:
+    """It may have been applied before the answer came; to say "certainly not done" would be a lie."""
+
+    class Hasty(Pipeline):
+        def accepted(self, token: int, first: int, term: int, applied: int) -> None:
+            super().accepted(token, first, term, applied=first - 1)
+
+    scene = Scene(Hasty)
+    one = scene.give("one")
+    scene.pipeline.accepted(scene.send(), first=4, term=1, applied=4)
+    scene.land(5, 1)
+    assert outcome(one) is Offline
+
+
 async def test_entries_before_it_change_nothing() -> None:
     scene = Scene()
     one = scene.give("one")

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from mosaik.consensus import Persisted
-from mosaik.groups import Consistency
+from mosaik.groups import Consistency, running
 from mosaik.groups.replica import Replica
 from mosaik.machines import Counter
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import (
+    CorruptEntry,
     GroupTerminated,
+    InvalidBatch,
     Offline,
     OutcomeUnknown,
     StorageError,
+    StorageFormatTooNew,
     StorageFull,
+    StorageMismatch,
     StoragePoisoned,
 )
 from tests.groups.fakes import FakeNode, FakeStore, World, fast
@@ -49,7 +53,9 @@ async def formed(
 class Fault:
     """Fails the next ``times`` batches that hold entries."""
 
-    def __init__(self, store: FakeStore, error: type[StorageError], times: int = 1) -> None:
+    def __init__(
+        self, store: FakeStore, error: Callable[[str], StorageError], times: int = 1
+    ) -> None:
         self.error = error
         self.left = times
         self.hit = asyncio.Event()
@@ -137,6 +143,45 @@ async def test_after_three_failures_the_group_ends_with_the_cause(world: World) 
         await asyncio.wait_for(ended, 10)
     assert isinstance(error.value.__cause__, StoragePoisoned)
     assert store.openings == 3
+    await group.close()
+
+
+def damaged(reason: str) -> CorruptEntry:
+    return CorruptEntry(1, reason)
+
+
+@pytest.mark.parametrize("error", [damaged, StorageMismatch, StorageFormatTooNew, InvalidBatch])
+async def test_what_another_opening_would_only_find_again_ends_the_group_at_once(
+    world: World, error: Callable[[str], StorageError]
+) -> None:
+    node = await world.node()
+    store = FakeStore()
+    group = join(node, store)
+    await group.when().online()
+    fault = Fault(store, error)
+    ended = group.when().committed().advanced()
+    group.feed(Counter.Increment(1))
+    await fault.hit.wait()
+    with pytest.raises(GroupTerminated) as raised:
+        await asyncio.wait_for(ended, 10)
+    assert type(raised.value.__cause__) is type(error(""))
+    assert store.openings == 1
+    await group.close()
+
+
+async def test_the_planted_bug_that_hopes_serves_on_after_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_HOPELESS", ())
+    node = await world.node()
+    store = FakeStore()
+    group = join(node, store)
+    await group.when().online()
+    Fault(store, damaged)
+    with pytest.raises(Offline):  # said by the opening after the failed one
+        await asyncio.wait_for(group.execute(Counter.Increment(1)), 10)
+    await asyncio.wait_for(group.when().online(), 10)
+    assert store.openings == 2
     await group.close()
 
 

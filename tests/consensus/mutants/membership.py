@@ -25,6 +25,7 @@ from mosaik.consensus.messages import (
 )
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.membership import Replica
+from mosaik.testing.simulation.rules.store import PlainStore
 from tests.consensus.mutants.registry import mutant, nothing
 from tests.consensus.mutants.scenarios import (
     CHURN,
@@ -36,7 +37,6 @@ from tests.consensus.mutants.scenarios import (
 from tests.consensus.simulation import Property
 from tests.consensus.simulation.faults import Faults
 from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.store import SimStore
 
 __all__: list[str] = []
 
@@ -193,7 +193,7 @@ def _wiped_keeps_id(patch: pytest.MonkeyPatch) -> None:
         node: SimNode | None = faults._any()
         if node is not None:
             faults.simulation.crash(node, write_lands=False)
-            node.store = SimStore(node.store.hard_state.store)
+            node.store = PlainStore(node.store.hard_state.store)
             faults._while(0.05, 0.5, lambda: faults.simulation.start(node))
 
     patch.setattr(Faults, "_wipe", wipe)

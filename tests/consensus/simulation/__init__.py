@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mosaik.testing.simulation.rules.violation import Property, Violation
 from tests.consensus.simulation.scenario import NodePlan, Scenario
 from tests.consensus.simulation.simulation import Simulation
-from tests.consensus.simulation.violation import Property, Violation
 
 __all__ = ["NodePlan", "Property", "Scenario", "Simulation", "Violation"]

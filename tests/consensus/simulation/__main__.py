@@ -7,7 +7,8 @@ import os
 import sys
 import time
 
-from tests.consensus.simulation.runner import Summary, run_seed, run_seeds
+from tests.consensus.simulation.runner import run_seed, run_seeds
+from tests.consensus.simulation.runner import summary as new_summary
 
 __all__ = ["main"]
 
@@ -24,12 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seeds is None and options.seconds is None:
         options.seeds = 100
-    summary, began = Summary(), time.monotonic()
+    summary, began = new_summary(), time.monotonic()
     outcomes = (
         (run_seed(seed, sys.stdout) for seed in range(options.start, options.start + options.seeds))
         if options.trace and options.seeds
         else run_seeds(
-            options.start, options.seeds, seconds=options.seconds, workers=options.workers
+            run_seed, options.start, options.seeds, seconds=options.seconds, workers=options.workers
         )
     )
     for outcome in outcomes:

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mosaik.consensus import Input
+from mosaik.testing.simulation.rules.store import PlainStore
 from tests.consensus.simulation.node import SimNode
 from tests.consensus.simulation.scenario import NodePlan
-from tests.consensus.simulation.store import SimStore
 
 if TYPE_CHECKING:
     from tests.consensus.simulation.simulation import Simulation
@@ -242,7 +242,7 @@ class Faults:
         node = self._any()
         if node is not None:
             self.simulation.crash(node, write_lands=False)
-            node.store = SimStore(self.simulation.new_store_id())
+            node.store = PlainStore(self.simulation.new_store_id())
             self._while(0.05, 2.0, lambda: self.simulation.start(node))
 
     def _damage(self) -> None:
@@ -283,7 +283,7 @@ class Faults:
         self.simulation.note(f"{node.name} has left")
         self.simulation.ledger.counts["left"] += 1
         self.simulation.crash(node, write_lands=True)
-        node.store = SimStore(self.simulation.new_store_id())
+        node.store = PlainStore(self.simulation.new_store_id())
         if self.active and self.chance.random() < 0.7:
             self._while(0.5, 3.0, lambda: self.simulation.start(node))
         else:

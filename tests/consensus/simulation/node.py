@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from mosaik.consensus import Consensus, Effects, Input, Parameters, Write
-from mosaik.consensus.log import Log
-from mosaik.primitives.entry import Entry
-from mosaik.primitives.membership import Replica
-from tests.consensus.simulation.store import SimStore
+from mosaik.testing.simulation.rules import PlainStore, Watched
 
 __all__ = ["SimNode"]
 
 
-class SimNode:
+class SimNode(Watched):
     """A node, up or down.
 
     Attributes:
-        name: for people, ``n1``.
-        peer: its id.
-        store: its disk; outlives the process.
-        core: the replica, while the process is up.
-        incarnation: how often the process was started.
         bonds: peers that this end believes it can speak to.
         writing: the write in flight.
         paused: what happens is queued until it goes on.
         left: it left the group for good.
-        commit: highest commit index this process has shown, in its present history.
     """
 
-    def __init__(self, name: str, peer: bytes, parameters: Parameters, store: SimStore) -> None:
-        self.name = name
-        self.peer = peer
+    def __init__(self, name: str, peer: bytes, parameters: Parameters, store: PlainStore) -> None:
+        super().__init__(name, peer, store)
         self.parameters = parameters
-        self.store = store
-        self.core: Consensus | None = None
-        self.incarnation = 0
         self.bonds: set[bytes] = set()
         self.writing: Write | None = None
         self.paused = False
@@ -47,29 +33,10 @@ class SimNode:
         self.deadline = float("inf")
         self.disk_seconds = (0.001, 0.01)
         self.clock_ms = 0
-        self.history = b""
-        self.commit = 0
 
     @property
     def up(self) -> bool:
         return self.core is not None
-
-    @property
-    def replica(self) -> Replica:
-        """Who its disk says it is."""
-        hard = self.store.hard_state
-        return Replica(self.peer, hard.store, hard.life)
-
-    @property
-    def log(self) -> Log:
-        """The log in memory. The simulation looks at it and never touches it."""
-        assert self.core is not None
-        return self.core._core.log
-
-    @property
-    def suspect(self) -> bool:
-        """It misses, or may miss, a tail that it once acknowledged."""
-        return bool(self.store.suspect or (self.core is not None and self.core._core.suspect))
 
     def start(self, now: float, chance: random.Random) -> None:
         """Starts the process on whatever the disk holds."""
@@ -94,28 +61,3 @@ class SimNode:
         """Steps the core."""
         assert self.core is not None
         return self.core.step(inputs, now, int(now * 1000) + self.clock_ms)
-
-    def entries(self, first: int, last: int) -> list[Entry[Any]]:
-        """Entries of the log in memory, the oldest of which only the disk holds."""
-        if last < first:
-            return []
-        log = self.log
-        found = log.entries(first, last)
-        if found is not None:
-            return found
-        older: list[Entry[Any]] = []
-        for entry in self.store.range(first, min(last, log.stable)):
-            if log.entry(entry.index) is not None:
-                break
-            older.append(entry)
-        return older + (log.entries(first + len(older), last) or [])
-
-    def checksum(self, index: int) -> int:
-        """The chain value at an index of the log in memory; 0 before entry 1."""
-        if not index:
-            return 0
-        known = self.log.checksum_at(index)
-        if known is None:
-            entry = self.store.entry(index)
-            known = entry.checksum if entry is not None else 0
-        return known

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.membership import Configuration
+from mosaik.testing.simulation.rules.violation import Property
 from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.violation import Property
 
 if TYPE_CHECKING:
     from tests.consensus.simulation.simulation import Simulation

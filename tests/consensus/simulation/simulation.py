@@ -33,16 +33,16 @@ from mosaik.consensus import (
     View,
     Write,
 )
-from tests.consensus.simulation import watch
+from mosaik.testing.simulation.rules import watch
+from mosaik.testing.simulation.rules.ledger import Ledger
+from mosaik.testing.simulation.rules.store import PlainStore
+from mosaik.testing.simulation.rules.violation import Property, Violation
 from tests.consensus.simulation.faults import Faults
-from tests.consensus.simulation.ledger import Ledger
 from tests.consensus.simulation.network import SimNetwork
 from tests.consensus.simulation.node import SimNode
 from tests.consensus.simulation.scenario import NodePlan, Scenario, draw
 from tests.consensus.simulation.settle import Settling
 from tests.consensus.simulation.show import Names, Show
-from tests.consensus.simulation.store import SimStore
-from tests.consensus.simulation.violation import Property, Violation
 from tests.consensus.simulation.workload import Workload
 
 __all__ = ["Simulation"]
@@ -144,7 +144,7 @@ class Simulation:
         # Ranks go by peer id, so that the order of ids must not be the order of numbers.
         peer = bytes([self.chance.randrange(1, 250), number]) * 16
         node = SimNode(
-            f"n{number}", peer, self.scenario.parameters(plan), SimStore(self.new_store_id())
+            f"n{number}", peer, self.scenario.parameters(plan), PlainStore(self.new_store_id())
         )
         self.nodes[peer] = node
         self.show.names.peers[peer] = node.name
@@ -161,7 +161,7 @@ class Simulation:
         if node.incarnation:
             self.ledger.counts["restarts"] += 1
             if node.parameters.volatile:
-                node.store = SimStore(self.new_store_id())
+                node.store = PlainStore(self.new_store_id())
         self.note(f"{node.name} starts")
         node.start(self.now, self.chance)
         self.step(node, ())

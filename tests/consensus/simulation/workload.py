@@ -20,9 +20,9 @@ from mosaik.consensus import (
     Transfer,
 )
 from mosaik.primitives.entry import EntryKind
-from tests.consensus.simulation.ledger import Ledger
+from mosaik.testing.simulation.rules.ledger import Ledger
+from mosaik.testing.simulation.rules.violation import Property
 from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.violation import Property
 
 __all__ = ["Workload"]
 

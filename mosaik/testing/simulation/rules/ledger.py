@@ -12,7 +12,7 @@ from typing import Any
 
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Attempt, Replica
-from tests.consensus.simulation.violation import Property, Violation
+from mosaik.testing.simulation.rules.violation import Property, Violation
 
 __all__ = ["HistoryLedger", "Leadership", "Ledger"]
 

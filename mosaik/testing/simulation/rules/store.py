@@ -7,10 +7,11 @@ from typing import Any
 from mosaik.consensus import Recovered
 from mosaik.primitives.durable import Anchor, HardState, WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind
-from mosaik.primitives.membership import configuration_codec
-from tests.consensus.simulation.violation import Property, Violation
+from mosaik.primitives.membership import Configuration, configuration_codec
+from mosaik.storage.contract import Storage
+from mosaik.testing.simulation.rules.violation import Property, Violation
 
-__all__ = ["SimStore"]
+__all__ = ["PlainStore"]
 
 
 def _require(condition: bool, detail: str) -> None:
@@ -18,7 +19,7 @@ def _require(condition: bool, detail: str) -> None:
         raise Violation(Property.STORE_CONTRACT, detail)
 
 
-class SimStore:
+class PlainStore:
     """What a disk holds. `apply` is atomic: a batch that does not fit changes nothing."""
 
     def __init__(self, store_id: bytes) -> None:
@@ -27,15 +28,55 @@ class SimStore:
         self.entries: list[Entry[Any]] = []
         #: The last index of a damaged tail; 0 without one.
         self.suspect = 0
+        self.suspect_term = 0
+
+    @classmethod
+    def read(cls, log: Storage[Any]) -> PlainStore:
+        """All that a real log holds."""
+        store = cls(log.hard_state.store)
+        store.hard_state, store.anchor = log.hard_state, log.anchor
+        first, last = log.anchor.index + 1, log.tail.index
+        while first <= last:
+            found = log.get_range(first, last)
+            _require(bool(found) and found[0].index == first, f"no entry at {first} of {last}")
+            store.entries.extend(found)
+            first = found[-1].index + 1
+        store.suspect = log.suspect.end if log.suspect is not None else 0
+        store.suspect_term = log.suspect_term
+        return store
+
+    def configurations(self) -> list[Configuration]:
+        """The ones that the hard state names."""
+        named = [self.entry(index) for index in self.hard_state.configs]
+        return [configuration_codec.decode(e.payload) for e in named if e is not None]
+
+    def same_as(self, other: PlainStore) -> bool:
+        """Whether both hold the same."""
+        return (
+            self.hard_state == other.hard_state
+            and self.anchor == other.anchor
+            and [entry.sealed for entry in self.entries]
+            == [entry.sealed for entry in other.entries]
+        )
+
+    def __str__(self) -> str:
+        hard = self.hard_state
+        vote = f", vote {hard.voted_for.peer[:3].hex()}" if hard.voted_for is not None else ""
+        suspect = f", suspect up to {self.suspect}" if self.suspect else ""
+        return (
+            f"{hard.store[:3].hex()}.{hard.life} {hard.history[:3].hex()} term {hard.term}{vote}, "
+            f"{self.anchor.index}..{self.last} #{self.tail.checksum:08x}{suspect}"
+        )
 
     def damage(self, from_index: int) -> None:
         """What stands from here on can be read no more, and its like was acknowledged perhaps."""
         self.suspect = max(self.suspect, self.last)
+        self.suspect_term = max(self.suspect_term, self.tail.term)
         self.entries = self.entries[: from_index - self.anchor.index - 1]
 
-    def copy(self) -> SimStore:
+    def copy(self) -> PlainStore:
         """The same disk, as it is now; for rolling it back later."""
-        twin = SimStore(self.hard_state.store)
+        twin = PlainStore(self.hard_state.store)
         twin.hard_state, twin.anchor, twin.entries = self.hard_state, self.anchor, [*self.entries]
         return twin
 
@@ -128,6 +169,7 @@ class SimStore:
             ],
             newest=self.entries[-newest:],
             suspect=self.suspect,
+            suspect_term=self.suspect_term,
         )
 
 
@@ -138,10 +180,12 @@ def _fitting(anchor: Anchor, entries: list[Entry[Any]], batch: WriteBatch[Any]) 
         last = entries[-1]
         term, index, checksum, time_ms = last.term, last.index, last.checksum, last.time_ms
     for entry in batch.entries:
-        _require(entry.index == index + 1, f"{entry} after index {index}")
-        _require(entry.previous == checksum, f"{entry} does not continue {checksum:08x}")
-        _require(entry.term >= term, f"{entry} after term {term}")
-        _require(entry.time_ms >= time_ms, f"the time of {entry} goes back")
+        if entry.index != index + 1:
+            _require(False, f"{entry} after index {index}")
+        if entry.previous != checksum:
+            _require(False, f"{entry} does not continue {checksum:08x}")
+        if entry.term < term or entry.time_ms < time_ms:
+            _require(False, f"the term or the time of {entry} goes back")
         term, index, checksum, time_ms = entry.term, entry.index, entry.checksum, entry.time_ms
     return list(batch.entries)
 

@@ -44,6 +44,10 @@ class Property(StrEnum):
     S4_DISSOLVED = "S4: Dissolved Holds no Command"
     S4_CYCLE = "S4: No Cycle of Dissolved"
     NO_BUG_REPORTED = "The Core Reports no Bug"
+    LINEARIZABLE = "Linearizable"
+    WEAK_READ = "A Weak Read Saw Some Committed State"
+    MACHINES_EQUAL = "All Machines Equal"
+    REFUSED = "What Cannot be Kept is Refused"
     LIVENESS = "Live Again after the Faults"
 
 

@@ -21,14 +21,14 @@ from mosaik.consensus.messages import (
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Configuration, configuration_codec
-from tests.consensus.simulation import membership, properties
-from tests.consensus.simulation.ledger import HistoryLedger, Leadership, Ledger
-from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.violation import Property
+from mosaik.testing.simulation.rules import membership, properties
+from mosaik.testing.simulation.rules.ledger import HistoryLedger, Leadership, Ledger
+from mosaik.testing.simulation.rules.violation import Property
+from mosaik.testing.simulation.rules.watched import Watched
 
 __all__ = ["after_step", "before_write", "after_write"]
 
-_SPOKEN: Final[dict[type, Callable[[Ledger, SimNode, Envelope, bytes], None]]] = {
+_SPOKEN: Final[dict[type, Callable[[Ledger, Watched, Envelope, bytes], None]]] = {
     VoteReply: properties.on_vote_reply,
     VoteRequest: properties.on_vote_request,
     AppendReply: properties.acknowledgement_is_durable,
@@ -37,7 +37,7 @@ _SPOKEN: Final[dict[type, Callable[[Ledger, SimNode, Envelope, bytes], None]]] =
 }
 
 
-def before_write(ledger: Ledger, node: SimNode, batch: WriteBatch[Any]) -> None:
+def before_write(ledger: Ledger, node: Watched, batch: WriteBatch[Any]) -> None:
     """A batch is about to become durable."""
     if batch.truncate_from is not None and batch.reset_to is None:
         history = ledger.history(node.store.hard_state.history)
@@ -46,7 +46,7 @@ def before_write(ledger: Ledger, node: SimNode, batch: WriteBatch[Any]) -> None:
             ledger.counts["truncations"] += 1
 
 
-def after_write(ledger: Ledger, node: SimNode, batch: WriteBatch[Any]) -> None:
+def after_write(ledger: Ledger, node: Watched, batch: WriteBatch[Any]) -> None:
     """A batch became durable."""
     hard = node.store.hard_state
     if batch.hard_state is not None:
@@ -56,7 +56,7 @@ def after_write(ledger: Ledger, node: SimNode, batch: WriteBatch[Any]) -> None:
         properties.log_matching(ledger, ledger.history(hard.history), batch.entries)
 
 
-def after_step(ledger: Ledger, node: SimNode, effects: Effects, before: View) -> View:
+def after_step(ledger: Ledger, node: Watched, effects: Effects, before: View) -> View:
     """A core was stepped.
 
     Args:
@@ -90,7 +90,7 @@ def after_step(ledger: Ledger, node: SimNode, effects: Effects, before: View) ->
     return view
 
 
-def _leadership(ledger: Ledger, node: SimNode, view: View) -> Leadership | None:
+def _leadership(ledger: Ledger, node: Watched, view: View) -> Leadership | None:
     """It leads, in its own eyes. It counts as a leader once that is durable: until then it says
     nothing, and a crash undoes it."""
     hard = node.store.hard_state
@@ -111,7 +111,7 @@ def _leadership(ledger: Ledger, node: SimNode, view: View) -> Leadership | None:
     return known
 
 
-def _take_office(ledger: Ledger, history: HistoryLedger, node: SimNode, view: View) -> Leadership:
+def _take_office(ledger: Ledger, history: HistoryLedger, node: Watched, view: View) -> Leadership:
     log = [(entry.term, entry.checksum) for entry in node.entries(1, view.last)]
     inherited = sum(1 for term, _ in log if term < view.term) if view.term > 1 else 1
     leadership = Leadership(node.replica, node.incarnation, log[:inherited], inherited)
@@ -125,7 +125,7 @@ def _take_office(ledger: Ledger, history: HistoryLedger, node: SimNode, view: Vi
     return leadership
 
 
-def _configuration_at(node: SimNode, index: int) -> tuple[int, Configuration]:
+def _configuration_at(node: Watched, index: int) -> tuple[int, Configuration]:
     """The newest configuration up to an index of a node's log."""
     for entry in reversed(node.entries(1, index)):
         if entry.kind is EntryKind.CONFIG:
@@ -133,7 +133,7 @@ def _configuration_at(node: SimNode, index: int) -> tuple[int, Configuration]:
     return 0, Configuration()
 
 
-def _grow(ledger: Ledger, node: SimNode, leadership: Leadership) -> None:
+def _grow(ledger: Ledger, node: Watched, leadership: Leadership) -> None:
     """A leader's log has new entries."""
     history = ledger.history(node.history)
     entries = node.entries(len(leadership.log) + 1, node.log.last_index)
@@ -157,7 +157,7 @@ def _grow(ledger: Ledger, node: SimNode, leadership: Leadership) -> None:
 
 def _commit(
     ledger: Ledger,
-    node: SimNode,
+    node: Watched,
     view: View,
     entries: Sequence[Entry[Any]],
     in_force: tuple[Configuration, ...],
@@ -187,7 +187,7 @@ def _commit(
     properties.later_leaders_are_complete(ledger, history, view.term, new[-1])
 
 
-def _committed_and_gone(ledger: Ledger, node: SimNode, before: View) -> None:
+def _committed_and_gone(ledger: Ledger, node: Watched, before: View) -> None:
     """A leader that commits ``DISSOLVE`` ends its life in the same step; its disk still shows what it
     held. Without a majority for it, it ended for another reason."""
     voters = before.configuration.voters

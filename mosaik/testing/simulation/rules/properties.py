@@ -12,9 +12,9 @@ from mosaik.consensus.messages import AppendReply, Envelope, Vote, VoteReply, Vo
 from mosaik.primitives.durable import HardState, WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Configuration, Replica
-from tests.consensus.simulation.ledger import HistoryLedger, Leadership, Ledger
-from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.violation import Property
+from mosaik.testing.simulation.rules.ledger import HistoryLedger, Leadership, Ledger
+from mosaik.testing.simulation.rules.violation import Property
+from mosaik.testing.simulation.rules.watched import Watched
 
 __all__ = [
     "acknowledgement_is_durable",
@@ -53,7 +53,7 @@ def one_vote(
     )
 
 
-def vote_is_durable(ledger: Ledger, node: SimNode, envelope: Envelope, candidate: Replica) -> None:
+def vote_is_durable(ledger: Ledger, node: Watched, envelope: Envelope, candidate: Replica) -> None:
     """A vote is on disk before it is spoken; a candidate's own included."""
     hard = node.store.hard_state
     body = envelope.body
@@ -66,7 +66,7 @@ def vote_is_durable(ledger: Ledger, node: SimNode, envelope: Envelope, candidate
     )
 
 
-def on_vote_reply(ledger: Ledger, node: SimNode, envelope: Envelope, peer: bytes) -> None:
+def on_vote_reply(ledger: Ledger, node: Watched, envelope: Envelope, peer: bytes) -> None:
     """Rules for a vote that is spoken."""
     body = envelope.body
     assert isinstance(body, VoteReply)
@@ -77,7 +77,7 @@ def on_vote_reply(ledger: Ledger, node: SimNode, envelope: Envelope, peer: bytes
     one_vote(ledger, ledger.history(envelope.history), body.term, envelope.sender, candidate)
 
 
-def on_vote_request(ledger: Ledger, node: SimNode, envelope: Envelope, _: bytes) -> None:
+def on_vote_request(ledger: Ledger, node: Watched, envelope: Envelope, _: bytes) -> None:
     """Rules for a candidacy: it is a vote for oneself."""
     body = envelope.body
     assert isinstance(body, VoteRequest)
@@ -89,7 +89,7 @@ def on_vote_request(ledger: Ledger, node: SimNode, envelope: Envelope, _: bytes)
 
 
 def election_quorum(
-    ledger: Ledger, history: HistoryLedger, node: SimNode, term: int, configuration: Configuration
+    ledger: Ledger, history: HistoryLedger, node: Watched, term: int, configuration: Configuration
 ) -> None:
     """A leader has the votes of a majority of its own log's configuration."""
     me = node.replica
@@ -103,7 +103,7 @@ def election_quorum(
 
 
 def leader_is_complete(
-    ledger: Ledger, history: HistoryLedger, node: SimNode, term: int, log: list[tuple[int, int]]
+    ledger: Ledger, history: HistoryLedger, node: Watched, term: int, log: list[tuple[int, int]]
 ) -> None:
     """A new leader holds everything that was committed in earlier terms."""
     needed = sum(1 for committed_in in history.committed_in if committed_in < term)
@@ -146,7 +146,7 @@ def log_matching(ledger: Ledger, history: HistoryLedger, entries: Iterable[Entry
             ledger.broken(Property.LOG_MATCHING, f"{entry} and one with checksum {first:08x}")
 
 
-def leader_append_only(ledger: Ledger, node: SimNode, leadership: Leadership) -> None:
+def leader_append_only(ledger: Ledger, node: Watched, leadership: Leadership) -> None:
     """A leader's log only grows."""
     held = len(leadership.log)
     last = node.log.last_index
@@ -158,7 +158,7 @@ def leader_append_only(ledger: Ledger, node: SimNode, leadership: Leadership) ->
 
 
 def committed_entries_stay(
-    ledger: Ledger, history: HistoryLedger, node: SimNode, batch: WriteBatch[Any]
+    ledger: Ledger, history: HistoryLedger, node: Watched, batch: WriteBatch[Any]
 ) -> None:
     """No disk drops an entry that is committed."""
     at = batch.truncate_from
@@ -173,7 +173,7 @@ def committed_entries_stay(
 
 
 def acknowledgement_is_durable(
-    ledger: Ledger, node: SimNode, envelope: Envelope, peer: bytes
+    ledger: Ledger, node: Watched, envelope: Envelope, peer: bytes
 ) -> None:
     """What a follower acknowledges is on its disk, and is what the leader of that term has there."""
     body = envelope.body
@@ -204,7 +204,7 @@ def acknowledgement_is_durable(
 
 
 def state_machine_safety(
-    ledger: Ledger, history: HistoryLedger, node: SimNode, entry: Entry[Any]
+    ledger: Ledger, history: HistoryLedger, node: Watched, entry: Entry[Any]
 ) -> None:
     """No two replicas commit different entries at one index."""
     committed = history.chain[entry.index - 1]
@@ -215,7 +215,7 @@ def state_machine_safety(
         )
 
 
-def commit_rule(ledger: Ledger, node: SimNode, term: int, newest: Entry[Any]) -> None:
+def commit_rule(ledger: Ledger, node: Watched, term: int, newest: Entry[Any]) -> None:
     """A leader commits by counting entries of its own term only (thesis §3.6.2)."""
     ledger.require(
         newest.term == term,
@@ -227,7 +227,7 @@ def commit_rule(ledger: Ledger, node: SimNode, term: int, newest: Entry[Any]) ->
 def commit_quorum(
     ledger: Ledger,
     history: HistoryLedger,
-    node: SimNode,
+    node: Watched,
     term: int,
     newest: Entry[Any],
     in_force: tuple[Configuration, ...],
@@ -253,7 +253,7 @@ def commit_quorum(
 def one_change(
     ledger: Ledger,
     history: HistoryLedger,
-    node: SimNode,
+    node: Watched,
     change: tuple[int, Configuration],
     replaced: tuple[int, Configuration],
 ) -> None:
@@ -277,7 +277,7 @@ def one_change(
         ledger.require(condition, Property.ONE_CHANGE, f"{node.name} at {index}: {detail}")
 
 
-def written_vote(ledger: Ledger, node: SimNode, hard: HardState) -> None:
+def written_vote(ledger: Ledger, node: Watched, hard: HardState) -> None:
     """A written vote is the only one of its term."""
     if hard.voted_for is not None and hard.history:
         one_vote(ledger, ledger.history(hard.history), hard.term, node.replica, hard.voted_for)
@@ -287,7 +287,7 @@ def written_vote(ledger: Ledger, node: SimNode, hard: HardState) -> None:
 
 
 def founded_first(
-    ledger: Ledger, node: SimNode, commit: int, leadership: Leadership, entry: Entry[Any]
+    ledger: Ledger, node: Watched, commit: int, leadership: Leadership, entry: Entry[Any]
 ) -> None:
     """A leader takes commands and changes once ``FOUNDED`` is committed; an attempt may still die."""
     if entry.index == 1 or entry.kind not in (EntryKind.COMMAND, EntryKind.CONFIG):
@@ -299,7 +299,7 @@ def founded_first(
     )
 
 
-def fenced(ledger: Ledger, node: SimNode, leadership: Leadership, entry: Entry[Any]) -> None:
+def fenced(ledger: Ledger, node: Watched, leadership: Leadership, entry: Entry[Any]) -> None:
     """Only no-ops may follow ``DISSOLVE``: a command there would be lost."""
     ledger.require(
         entry.kind is EntryKind.NOOP or not leadership.dissolve,

@@ -15,10 +15,10 @@ from mosaik.consensus.messages import (
 from mosaik.primitives.durable import HardState
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.membership import Replica
-from tests.consensus.simulation import properties
-from tests.consensus.simulation.ledger import HistoryLedger, Ledger
-from tests.consensus.simulation.node import SimNode
-from tests.consensus.simulation.violation import Property
+from mosaik.testing.simulation.rules import properties
+from mosaik.testing.simulation.rules.ledger import HistoryLedger, Ledger
+from mosaik.testing.simulation.rules.violation import Property
+from mosaik.testing.simulation.rules.watched import Watched
 
 __all__ = [
     "entry_committed",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def written(ledger: Ledger, node: SimNode, hard: HardState) -> None:
+def written(ledger: Ledger, node: Watched, hard: HardState) -> None:
     """Rules for a hard state that became durable."""
     place = (node.peer, hard.store)
     life = ledger.lives.setdefault(place, hard.life)
@@ -60,7 +60,7 @@ def written(ledger: Ledger, node: SimNode, hard: HardState) -> None:
             history.accepted.add(node.replica)
 
 
-def _lawful_end(ledger: Ledger, node: SimNode, ended: Replica) -> None:
+def _lawful_end(ledger: Ledger, node: Watched, ended: Replica) -> None:
     """A life that served a history ends only when that history can do without what it vouched for."""
     bound = ledger.bound.get(ended)
     if bound is None:
@@ -74,7 +74,7 @@ def _lawful_end(ledger: Ledger, node: SimNode, ended: Replica) -> None:
     )
 
 
-def identity_is_durable(ledger: Ledger, node: SimNode, envelope: Envelope) -> None:
+def identity_is_durable(ledger: Ledger, node: Watched, envelope: Envelope) -> None:
     """A replica speaks as a life, of a history and in a term, that its disk knows of."""
     hard = node.store.hard_state
     sender = envelope.sender
@@ -91,14 +91,14 @@ def identity_is_durable(ledger: Ledger, node: SimNode, envelope: Envelope) -> No
         )
 
 
-def on_propose(ledger: Ledger, node: SimNode, envelope: Envelope, _: bytes) -> None:
+def on_propose(ledger: Ledger, node: Watched, envelope: Envelope, _: bytes) -> None:
     """A founder that proposes has accepted, durably."""
     body = envelope.body
     assert isinstance(body, Propose)
     _accepted(ledger, node, body.attempt.history)
 
 
-def _accepted(ledger: Ledger, node: SimNode, attempt: bytes) -> None:
+def _accepted(ledger: Ledger, node: Watched, attempt: bytes) -> None:
     history = ledger.history(attempt)
     ledger.require(
         node.replica in history.accepted and node.store.hard_state.history == attempt,
@@ -109,7 +109,7 @@ def _accepted(ledger: Ledger, node: SimNode, attempt: bytes) -> None:
         properties.one_vote(ledger, history, 1, node.replica, history.attempt.proposer)
 
 
-def on_propose_reply(ledger: Ledger, node: SimNode, envelope: Envelope, _: bytes) -> None:
+def on_propose_reply(ledger: Ledger, node: Watched, envelope: Envelope, _: bytes) -> None:
     """``ACCEPTED`` is durable; ``DEAD`` is a proof, and stays true."""
     body = envelope.body
     assert isinstance(body, ProposeReply)
@@ -145,7 +145,7 @@ def dead_is_never_founded(ledger: Ledger, history: HistoryLedger) -> None:
     )
 
 
-def founded_by_all(ledger: Ledger, history: HistoryLedger, node: SimNode) -> None:
+def founded_by_all(ledger: Ledger, history: HistoryLedger, node: Watched) -> None:
     """``FOUNDED`` is appended only when every founder has accepted."""
     founders: set[Replica] = set(history.attempt.founders.voters) if history.attempt else set()
     missing = founders - history.accepted
