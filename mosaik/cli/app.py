@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
 
 import mosaik
+from mosaik.cli.lazy import Lazy, LazyGroup
 from mosaik.primitives.errors import MosaikError
-from mosaik.primitives.nearest import did_you_mean
 
 __all__ = ["FAILED", "INTERRUPTED", "cli", "main"]
 
@@ -25,50 +24,24 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 
 
-class _Lazy(NamedTuple):
-    """Where a command lives, and what it says of itself."""
-
-    module: str
-    summary: str
-
-
 _COMMANDS: Final = {
-    "demo": _Lazy(
-        "mosaik.cli.demo", "Kill the leader of a real group again and again; lose nothing."
+    "demo": Lazy(
+        "mosaik.cli.demo:demo", "Kill the leader of a real group again and again; lose nothing."
     ),
-    "key": _Lazy("mosaik.cli.key", "Make group keys."),
-    "log": _Lazy("mosaik.cli.log", "Carry a log over to changed parameters."),
-    "node": _Lazy("mosaik.cli.node", "Run one node of a group."),
-    "storage": _Lazy("mosaik.cli.storage", "Storage backends."),
+    "key": Lazy("mosaik.cli.key:key", "Make group keys."),
+    "log": Lazy("mosaik.cli.log:log", "Look into closed stores, copy, back up and restore them."),
+    "node": Lazy("mosaik.cli.node:node", "Run one node of a group, or ask one that runs."),
+    "simulate": Lazy(
+        "mosaik.cli.simulate:simulate",
+        "Try whole groups on virtual time, under faults, from seeds.",
+    ),
+    "storage": Lazy("mosaik.cli.storage:storage", "Storage backends."),
 }
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command = getattr(import_module(_COMMANDS[cmd_name].module), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], _COMMANDS)}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.summary) for name, lazy in _COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(mosaik.__version__, prog_name="mosaik")
 def cli() -> None:
     """Consensus groups with durable logs."""

@@ -1,4 +1,4 @@
-"""``mosaik node``: one node of one group, until it is told to stop."""
+"""``mosaik node``: one node of one group, until it is told to stop; and what one that runs is asked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 import click
 
 from mosaik.cli.control import answer_requests
+from mosaik.cli.lazy import Lazy, LazyGroup
 from mosaik.config import PATH_VARIABLE, Config
 from mosaik.groups import ConsensusConfig, Group, GroupKey
 from mosaik.machines import Map, StateMachine
@@ -39,7 +41,14 @@ _PR_SET_PDEATHSIG: Final = 1
 _SWITCH_INTERVAL: Final = 0.0005
 
 
-@click.command()
+_COMMANDS: Final = {
+    "inspect": Lazy("mosaik.cli.node_ask:inspect", "Show where a running node stands."),
+    "backup": Lazy("mosaik.cli.node_ask:backup", "Back up a running node's group."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, invoke_without_command=True)
+@click.pass_context
 @click.option("--config", "path", type=click.Path(), help="The file of settings [./mosaik.toml].")
 @click.option("--data-dir", help="The directory of the node's key, lock and store.")
 @click.option("--listen", help="The address to listen on, host:port.")
@@ -51,6 +60,7 @@ _SWITCH_INTERVAL: Final = 0.0005
 @click.option("--control", is_flag=True, hidden=True, help="Answer requests on standard input.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def node(
+    ctx: click.Context,
     path: str | None,
     data_dir: str | None,
     listen: str | None,
@@ -62,7 +72,10 @@ def node(
     control: bool,
     parent: int | None,
 ) -> None:
-    """Run one node of a group until SIGTERM or SIGINT."""
+    """Run one node of a group until SIGTERM or SIGINT, or ask one that runs."""
+    if ctx.invoked_subcommand is not None:
+        ctx.default_map = {name: {"path": path, "data_dir": data_dir} for name in _COMMANDS}
+        return
     if parent is not None:
         _die_with(parent)
     config = load_config(
@@ -140,8 +153,23 @@ async def serve(config: Config, report: Report, *, control: bool = False) -> Non
             ends: list[Coroutine[Any, Any, Any]] = [_watch(group, report), stop.wait()]
             if control:
                 ends.append(answer_requests(group, machine, report))
-            await _first(ends)
+            async with _operated(network, group):
+                await _first(ends)
     report("stopped")
+
+
+@asynccontextmanager
+async def _operated(network: Network, group: Group[Any, Any, Any]) -> AsyncGenerator[None, None]:
+    """Answers the node's operator, if the node has a directory to be found in."""
+    if network.data_dir is None:
+        yield
+        return
+    from mosaik.cli.node_server import serving_operator
+
+    async with serving_operator(
+        network.data_dir, group, network.peer, lambda: tuple(network.addresses)
+    ):
+        yield
 
 
 async def _first(ends: list[Coroutine[Any, Any, Any]]) -> None:

@@ -1,39 +1,23 @@
-"""``mosaik storage``: which backends there are."""
+"""``mosaik storage``: backends, and the stores that they keep."""
 
 from __future__ import annotations
 
-import json
+from typing import Final
 
 import click
-import msgspec
 
-from mosaik.storage import list_backends
+from mosaik.cli.lazy import Lazy, LazyGroup
 
 __all__ = ["storage"]
 
+_COMMANDS: Final = {
+    "list": Lazy("mosaik.cli.storage_list:list_", "Show which backends there are."),
+    "check": Lazy("mosaik.cli.check:check", "Try a backend on every rule of the contract."),
+    "bench": Lazy("mosaik.cli.storage_bench:bench", "Measure this disk with each backend."),
+    "upgrade": Lazy("mosaik.cli.storage_upgrade:upgrade", "Bring a store to the newest format."),
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
 def storage() -> None:
     """Storage backends."""
-
-
-@storage.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(as_json: bool) -> None:
-    """Show every backend that is registered, whether it imports, and what it survives."""
-    backends = list_backends()
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(backends), indent=2))
-        return
-    rows = [("SCHEME", "DISTRIBUTION", "VERSION", "IMPORTS", "SURVIVES")]
-    for each in backends:
-        imports = "yes" if each.importable else "no"
-        survives = "wraps another" if each.wraps else ", ".join(each.survives) or "nothing"
-        rows.append((each.scheme, each.distribution, each.version, imports, survives))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-    for each in backends:
-        if each.problem:
-            click.echo(f"{each.scheme}: {each.problem}")
