@@ -12,19 +12,17 @@ import platform
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bench.contestant import Contestant
 from bench.group_etcd import Etcd
 from bench.group_mosaik import Mosaik
 from bench.group_pysyncobj import PySyncObj
 from bench.groups import compare, table
+from bench.report import README, write
 from bench.storage import run as run_storage
 
-__all__ = ["main", "write"]
+__all__ = ["main"]
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 OUTSTANDING = (1, 64, 256, 1000)
 STORES = ("rocksdb", "lmdb", "sqlite")
 
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     text = "\n\n".join(report)
     print(text)
     if given.write:
-        write(README, text)
+        write(README, "bench", text)
     return 0
 
 
@@ -61,15 +59,6 @@ def _machine() -> str:
         f"Measured {done} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}."
     )
-
-
-def write(page: Path, text: str) -> None:
-    """Puts a report between the page's two marks."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{page} has no place for the report: it lacks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -7,24 +7,24 @@ every node only stores them.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from mosaik.primitives.entry import Entry, EntryKind, join_sealed, seal
+from mosaik.primitives.entry import Entry, join_sealed
 from mosaik.storage import LogIdentity, list_backends, open_storage
+from mosaik.storage.measure import BareFile, sealed_batches
 
 __all__ = ["run"]
 
 #: Entries in a batch, and batches in a run.
 SIZES: Final = {1: 2000, 64: 400, 1024: 60}
-PAYLOAD: Final = b"x" * 128
-FLOOR: Final = "file"
+FLOOR: Final = "bare file"
 PEER: Final = bytes(range(32))
 IDENTITY: Final = LogIdentity(group=b"g" * 32, peer=PEER, key=b"k" * 32)
 #: Bytes that one read asks for.
@@ -42,7 +42,7 @@ class Rates(NamedTuple):
 
 def run(*, runs: int) -> str:
     """Measures each contestant in turn, several times over; a table in Markdown."""
-    backends = list_backends()
+    backends = [each for each in list_backends() if not (each.wraps or each.remote)]
     contestants: dict[str, Callable[[Path, Batches], Rates]] = {FLOOR: _file}
     contestants |= {each.scheme: _store(each.scheme) for each in backends if each.importable}
     samples: dict[tuple[int, str], list[Rates]] = {}
@@ -58,24 +58,19 @@ def run(*, runs: int) -> str:
 
 
 def _batches(size: int, count: int) -> list[list[Entry[Any]]]:
-    entries: list[Entry[Any]] = []
-    for index in range(1, size * count + 1):
-        previous = entries[-1].checksum if entries else 0
-        entries.append(seal(EntryKind.COMMAND, index, 1, 0, PAYLOAD, previous))
-    return [entries[at : at + size] for at in range(0, len(entries), size)]
+    return list(islice(sealed_batches(size), count))
 
 
 def _file(directory: Path, batches: Batches) -> Rates:
     path = directory / "log"
     blobs = [join_sealed(batch) for batch in batches]
     entries = sum(map(len, batches))
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    bare = BareFile(path)
     started = time.perf_counter()
     for blob in blobs:
-        os.write(descriptor, blob)
-        os.fdatasync(descriptor)
+        bare.append(blob)
     append = entries / (time.perf_counter() - started)
-    os.close(descriptor)
+    bare.close()
     started = time.perf_counter()
     with path.open("rb") as file:
         while file.read(SLICE):

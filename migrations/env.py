@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
-from mosaik.storage.schema import metadata
+from mosaik.storage.schema import metadata, version_table
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, transactional_ddl=False)
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    transactional_ddl=False,
+    version_table=version_table(connection).name,
+)
 context.run_migrations()

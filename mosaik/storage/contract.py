@@ -133,6 +133,11 @@ class Storage(Protocol[C]):
         """
         ...
 
+    @property
+    def suspect_term(self) -> int:
+        """No acknowledged entry of the suspect range was of a higher term; 0 without one."""
+        ...
+
     def available(self) -> IndexRange:
         """``start`` is the last pruned index (itself not readable), ``end`` the last index."""
         ...

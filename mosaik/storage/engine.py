@@ -18,13 +18,13 @@ is its own business.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from mosaik.storage.contract import Description
 
-__all__ = ["ROW_SIZE", "Change", "Engine"]
+__all__ = ["ROW_SIZE", "Change", "CountsOpenings", "Engine"]
 
 #: Entries are packed into rows of at most this many bytes, unless a single entry is larger.
 ROW_SIZE: Final = 64 * 1024
@@ -97,4 +97,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Releases everything, cleanly."""
+        ...
+
+
+@runtime_checkable
+class CountsOpenings(Protocol):
+    """An engine whose store is elsewhere, and may be opened from here and there."""
+
+    @property
+    def epoch(self) -> int:
+        """How often the store was opened, this time included. It is part of the store."""
         ...

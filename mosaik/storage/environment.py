@@ -45,7 +45,7 @@ from mosaik.storage.record import STORE_KEY, StoreRecord, log_record
 from mosaik.storage.recover import recover, unrecovered
 from mosaik.storage.rows import ReadRows, all_rows
 from mosaik.storage.verify import verify
-from mosaik.storage.watermark import Watermark
+from mosaik.storage.watermark import Header, Watermark
 
 __all__ = ["EngineEnvironment"]
 
@@ -97,6 +97,11 @@ class EngineEnvironment:
     @property
     def poisoned(self) -> BaseException | None:
         return self._poison
+
+    @property
+    def closed(self) -> bool:
+        """Nothing can be done with it any more, whoever closed it."""
+        return self._engine is None
 
     @overload
     def log(self, identity: LogIdentity, decode: None = None) -> EngineLog[Any]: ...
@@ -210,6 +215,11 @@ class EngineEnvironment:
         """Whose store it is, and its id."""
         return self._record
 
+    @property
+    def header(self) -> Header | None:
+        """What the watermark says of the store's last opening; None without a watermark."""
+        return self._watermark.header if self._watermark is not None else None
+
     def survey(self) -> list[tuple[bytes, LogIdentity | CorruptEntry]]:
         """The groups whose logs the store holds, each with its identity or why that cannot be read."""
         with self._lock, self._mapped():
@@ -321,6 +331,8 @@ class EngineEnvironment:
             raise
         except BaseException as error:
             self._poisoned_by(error)
+            if isinstance(error, StorageLocked):
+                raise  # nothing was written: the store is somebody else's now
             if isinstance(error, Exception):
                 raise self._unknown() from error
             raise

@@ -18,7 +18,7 @@ from mosaik.primitives.errors import CorruptEntry, StorageUnavailable
 from mosaik.storage.contract import Storage
 from mosaik.storage.log import Look
 
-__all__ = ["Finding", "find_damage", "find_damage_in_look"]
+__all__ = ["Finding", "find_damage", "find_damage_in_look", "read_past_damage"]
 
 _CHUNK: Final = 1 << 20
 _MISSING: Final = "it is missing"
@@ -90,25 +90,34 @@ def _walk(log: Storage[Any], last: int, recorded: int, report: Report | None) ->
     """Every bad entry up to ``last``, one by one; up to ``recorded`` the log's record knows their terms."""
     # What the next entry must continue; None behind a bad one, where nobody can tell.
     before: Anchor | None = log.anchor
-    index = log.anchor.index + 1
-    while index <= last:
-        found = _good_run(log, index, last)
+    for found in read_past_damage(log, log.anchor.index + 1, last):
         if isinstance(found, Finding):
             yield found
-            index, before = index + 1, None
+            reached, before = found.last, None
         else:
             first = found[0]
             if before is not None and (
                 first.previous != before.checksum or first.term < before.term
             ):
-                yield Finding(index, index, "it does not continue the entry before it")
+                yield Finding(first.index, first.index, "it does not continue the entry before it")
             for entry in found:
                 if entry.index <= recorded and (said := log.term_at(entry.index)) != entry.term:
                     reason = f"it has term {entry.term}, the log's record says {said}"
                     yield Finding(entry.index, entry.index, reason)
-            index, before = found[-1].index + 1, _end_of(found[-1])
+            reached, before = found[-1].index, _end_of(found[-1])
         if report is not None:
-            report(index - 1)
+            report(reached)
+
+
+def read_past_damage(
+    log: Storage[Any], first: int, last: int
+) -> Iterator[list[Entry[Any]] | Finding]:
+    """The entries from ``first`` to ``last``, in runs of about a megabyte; in the place of each that
+    cannot be read, what is wrong with it."""
+    while first <= last:
+        found = _good_run(log, first, last)
+        yield found
+        first = (found.last if isinstance(found, Finding) else found[-1].index) + 1
 
 
 def _end_of(entry: Entry[Any]) -> Anchor:

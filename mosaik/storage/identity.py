@@ -58,7 +58,7 @@ def claim(
         record = store_record.decode(blob, url=url)
         _check_store(record, peer, watermark, path, url)
         if watermark is not None:
-            header = _header(record.store, sync)
+            header = _header(record.store, sync)._replace(epoch=watermark.header.epoch)
             if header != watermark.header:
                 watermark.write_header(header)
     except BaseException:

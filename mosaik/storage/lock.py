@@ -51,7 +51,7 @@ class StoreLock:
             who = f"process {holder}" if holder.isdigit() else "another process"
             raise StorageLocked(
                 f"{path.name}: {who} has this store open; a store has one opener at a time. Close the "
-                f"other, or reach the store through that node"
+                f"other, or ask that node itself (`mosaik node inspect`, `mosaik node backup`)"
             ) from error
         except BaseException:
             os.close(descriptor)

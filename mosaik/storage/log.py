@@ -100,6 +100,11 @@ class EngineLog(Generic[C]):
     def suspect(self) -> IndexRange | None:
         return self.slot.state.suspect
 
+    @property
+    def suspect_term(self) -> int:
+        state = self.slot.state
+        return state.suspect_term if state.suspect is not None else 0
+
     def available(self) -> IndexRange:
         state = self.slot.state
         return IndexRange(state.anchor.index, state.tail.index)

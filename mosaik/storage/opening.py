@@ -8,8 +8,9 @@ absent on disk: what an opening shows must be durable before it is shown (rule 6
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -19,11 +20,13 @@ import msgspec
 from mosaik.primitives.errors import ConfigError, MosaikError, StorageFull, StorageUnavailable
 from mosaik.storage.contract import StorageEnvironment, SyncMode
 from mosaik.storage.directory import make_directory, sync_directory
-from mosaik.storage.engine import Engine
+from mosaik.storage.elsewhere import claim_elsewhere
+from mosaik.storage.engine import CountsOpenings, Engine
 from mosaik.storage.environment import EngineEnvironment
 from mosaik.storage.identity import claim, read_owner, require_trusted
 from mosaik.storage.lock import StoreLock
-from mosaik.storage.plugin import EnginePlugin, Layout, Place
+from mosaik.storage.plugin import EnginePlugin, Layout, Place, Schema
+from mosaik.storage.record import FORMAT
 from mosaik.storage.shared import share
 from mosaik.storage.url import StorageURL
 from mosaik.storage.watermark import Watermark
@@ -31,7 +34,9 @@ from mosaik.storage.watermark import Watermark
 __all__ = [
     "Beside",
     "engine_environment",
+    "engine_store_format",
     "engine_store_owner",
+    "engine_store_size",
     "examine_engine_store",
     "open_engine_store",
 ]
@@ -68,10 +73,11 @@ def open_engine_store(
     peer: bytes,
 ) -> StorageEnvironment:
     """See `EnginePlugin.open`."""
+    notes = plugin.notes(url, data_dir)
     if plugin.layout is Layout.NOWHERE:
         place = Place(url=url)
         # Memory without a name is a store of its own; a server's database is known by its address.
-        key = url.text() if url.host or url.path else f"{plugin.scheme}#{next(_numbers)}"
+        key = plugin.address(url) if url.host or url.path else f"{plugin.scheme}#{next(_numbers)}"
         beside = None
     else:
         path = _locate(plugin, url, data_dir)
@@ -86,8 +92,12 @@ def open_engine_store(
     def open_() -> StorageEnvironment:
         if beside is not None:
             _make_directory(beside.lock.parent)
+        if notes is not None:
+            _make_directory(notes.parent)
         try:
-            return engine_environment(connect, key=key, url=shown, peer=peer, beside=beside)
+            return engine_environment(
+                connect, key=key, url=shown, peer=peer, beside=beside, notes=notes
+            )
         except MosaikError:
             raise
         except Exception as error:
@@ -119,6 +129,35 @@ def engine_store_owner(
     plugin: EnginePlugin[O], url: StorageURL, options: O, *, data_dir: Path | None
 ) -> bytes:
     """See `EnginePlugin.owner`."""
+    with _held(plugin, url, data_dir) as (place, shown):
+        engine = _connect(plugin, place, options, shown)
+        try:
+            return read_owner(engine, shown)
+        finally:
+            engine.close()
+
+
+def engine_store_format(
+    plugin: EnginePlugin[O], url: StorageURL, options: O, *, data_dir: Path | None
+) -> Schema:
+    """See `EnginePlugin.format`."""
+    with _held(plugin, url, data_dir) as (place, _):
+        if plugin.schema is not None:
+            return plugin.schema(place, options)
+        # An older one would have to be written anew; there is none yet.
+        return Schema(str(FORMAT), str(FORMAT))
+
+
+@contextmanager
+def _held(
+    plugin: EnginePlugin[O], url: StorageURL, data_dir: Path | None
+) -> Generator[tuple[Place, str]]:
+    """A closed store's place, and its URL for messages, while nobody else may open it.
+
+    Raises:
+        StorageUnavailable: there is no store.
+        StorageLocked: it is open.
+    """
     with ExitStack() as held:
         if plugin.layout is Layout.NOWHERE:
             place, shown = Place(url=url), url.text()
@@ -137,13 +176,24 @@ def engine_store_owner(
             held.callback(StoreLock(beside.lock).release)
             require_trusted(beside.watermark, shown)
         try:
-            engine = _connect(plugin, place, options, shown)
-            held.callback(engine.close)
-            return read_owner(engine, shown)
+            yield place, shown
         except MosaikError:
             raise
         except Exception as error:
             raise _refusal(error, shown) from error
+
+
+def engine_store_size(plugin: EnginePlugin[O], url: StorageURL, *, data_dir: Path | None) -> int:
+    """See `EnginePlugin.size`."""
+    if plugin.layout is Layout.NOWHERE:
+        return 0
+    path = _locate(plugin, url, data_dir)
+    if plugin.layout is Layout.DIRECTORY:
+        files = [each for each in path.rglob("*") if each.is_file()]
+    else:
+        # What engines put beside their file begins with its name, as ours do.
+        files = [path, *path.parent.glob(f"{escape(path.name)}[-.]*")]
+    return sum(each.stat().st_blocks * 512 for each in files if each.is_file())
 
 
 def _connect(plugin: EnginePlugin[O], place: Place, options: O, shown: str) -> Engine:
@@ -165,6 +215,7 @@ def engine_environment(
     url: str,
     peer: bytes,
     beside: Beside | None = None,
+    notes: Path | None = None,
 ) -> EngineEnvironment:
     """An environment of an engine, without sharing it in the process.
 
@@ -173,6 +224,7 @@ def engine_environment(
         key, url: what the environment shows of itself.
         peer: the node's id.
         beside: where lock and watermark lie; None for a store without files.
+        notes: where the watermark of a store that is elsewhere lies; None when there is to be none.
     """
     with ExitStack() as undo:
         lock = StoreLock(beside.lock) if beside is not None else None
@@ -181,10 +233,12 @@ def engine_environment(
         engine = connect()
         undo.callback(engine.close)
         engine.settle()
-        sync = engine.describe().sync
-        record, watermark = claim(
-            engine, peer, url, sync, beside.watermark if beside is not None else None
-        )
+        watermark: Watermark | None
+        if notes is not None and isinstance(engine, CountsOpenings):
+            record, watermark = claim_elsewhere(engine, engine.epoch, peer, url, notes)
+        else:
+            path = beside.watermark if beside is not None else None
+            record, watermark = claim(engine, peer, url, engine.describe().sync, path)
         if watermark is not None:
             undo.callback(watermark.close)
         environment = EngineEnvironment(

@@ -121,6 +121,7 @@ class _Draft:
         "snapshot",
         "starts",
         "suspect",
+        "suspect_term",
         "tail",
         "time",
     )
@@ -133,6 +134,7 @@ class _Draft:
         self.starts = state.term_starts
         self.snapshot = state.snapshot
         self.suspect = state.suspect
+        self.suspect_term = state.suspect_term
         self.damaged = state.damaged
         self.recorded = True
         self.cut: Anchor | None = None
@@ -238,6 +240,7 @@ class _Draft:
             term_starts=self.starts,
             snapshot=self.snapshot,
             suspect=self.suspect,
+            suspect_term=self.suspect_term if self.suspect is not None else 0,
             damaged=self.damaged,
         )
 
@@ -263,7 +266,7 @@ class _Draft:
             found = find(self._read, at - 1)
             # The row that is cut is deleted and put anew, so that no engine need order the two.
             self._from = found.first
-            self._rows.append(Row(found.first, at - 1, found.blob[: found.end]))
+            self._rows.append(found.row())
             entry = found.entry
             self.tail = Anchor(entry.term, entry.index, entry.checksum)
             self.time = entry.time_ms

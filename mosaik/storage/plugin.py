@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -34,6 +34,7 @@ __all__ = [
     "Layout",
     "Place",
     "Plugin",
+    "Schema",
     "WrapperPlugin",
 ]
 
@@ -120,6 +121,18 @@ class Layout(StrEnum):
     NOWHERE = "nowhere"
 
 
+class Schema(NamedTuple):
+    """Versions of a store.
+
+    Attributes:
+        found: the one that it has; empty when it has none.
+        newest: the one that this mosaik writes.
+    """
+
+    found: str
+    newest: str
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an engine is to open its store.
 
@@ -146,6 +159,8 @@ class EnginePlugin(Generic[O]):
         drivers: the modules that must be importable.
         install: the command that adds them.
         suffix: of the store's name within a data directory, such as ``.db``.
+        schema: tells the version of a closed store's tables, for an engine whose tables are brought to the
+            newest when it is opened; changes nothing.
         inspect: looks at a closed store's files without handing them to the engine, and raises
             ``CorruptEntry`` for what is damaged; for an engine that damage can make end the process.
     """
@@ -162,6 +177,7 @@ class EnginePlugin(Generic[O]):
         install: str = "",
         suffix: str = "",
         inspect: Callable[[Place], None] | None = None,
+        schema: Callable[[Place, O], Schema] | None = None,
     ) -> None:
         self.scheme: Final = scheme
         self.options: Final = options
@@ -172,6 +188,7 @@ class EnginePlugin(Generic[O]):
         self.install: Final = install
         self.suffix: Final = suffix
         self.inspect: Final = inspect
+        self.schema: Final = schema
         self.api_version: Final = API_VERSION
 
     def open(
@@ -213,6 +230,32 @@ class EnginePlugin(Generic[O]):
         from mosaik.storage.opening import engine_store_owner
 
         return engine_store_owner(self, url, options, data_dir=data_dir)
+
+    def format(self, url: StorageURL, options: O, *, data_dir: Path | None) -> Schema:
+        """The version of what a closed store is written in, and the one that an opening makes of it.
+
+        Raises:
+            StorageUnavailable: there is no store.
+            StorageLocked: it is open.
+        """
+        from mosaik.storage.opening import engine_store_format
+
+        return engine_store_format(self, url, options, data_dir=data_dir)
+
+    def size(self, url: StorageURL, *, data_dir: Path | None) -> int:
+        """The bytes that a store's files take on the disk; 0 for one without files, or that is not there."""
+        from mosaik.storage.opening import engine_store_size
+
+        return engine_store_size(self, url, data_dir=data_dir)
+
+    def notes(self, url: StorageURL, data_dir: Path | None) -> Path | None:
+        """Where this node keeps the watermark of a store that is not in files; None when it keeps none."""
+        del url, data_dir
+        return None
+
+    def address(self, url: StorageURL) -> str:
+        """What all URLs of one store without files have in common, so that it is shared in a process."""
+        return url.text()
 
     def __repr__(self) -> str:
         return f"EnginePlugin({self.scheme!r})"

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from mosaik.primitives.digest import short
 from mosaik.primitives.errors import ConfigError
+from mosaik.storage.closed import engine_of
 from mosaik.storage.contract import LogIdentity, StorageEnvironment
-from mosaik.storage.environment import EngineEnvironment
-from mosaik.storage.shared import SharedEnvironment
 
 __all__ = ["rebind"]
 
@@ -28,9 +27,7 @@ def rebind(environment: StorageEnvironment, identity: LogIdentity) -> LogIdentit
         ConfigError: the store holds no log with this key, or it is of a kind that cannot do this.
         StorageMismatch: the store is another node's.
     """
-    inner = environment.shared if isinstance(environment, SharedEnvironment) else environment
-    if not isinstance(inner, EngineEnvironment):
-        raise ConfigError(f"{inner!r} cannot give a log another identity")
+    inner = engine_of(environment)
     for held in inner.logs():
         if held.key == identity.key:
             if held.group != identity.group:

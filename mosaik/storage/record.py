@@ -62,6 +62,7 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True):
         term_starts: ``(first index, term)`` of each run of equal terms.
         snapshot: the newest.
         suspect: the last index of a damaged tail that was only partly overwritten since; 0 without one.
+        suspect_term: the highest term that an entry of such a tail may have had.
     """
 
     store: bytes
@@ -71,6 +72,7 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True):
     term_starts: tuple[tuple[int, int], ...] = ()
     snapshot: SnapshotRef | None = None
     suspect: int = 0
+    suspect_term: int = 0
 
 
 class RecordCodec(Generic[T]):

@@ -59,6 +59,7 @@ def recover(
         term_starts=starts,
         snapshot=record.snapshot,
         suspect=IndexRange(tail.index + 1, reach) if reach > tail.index else None,
+        suspect_term=max(tail.term, record.suspect_term, _last_term(record)),
         damaged=max(end.reach, _last_start(record)) > tail.index,
     )
 
@@ -75,6 +76,11 @@ def unrecovered(record: LogRecord) -> LogState:
 
 def _last_start(record: LogRecord) -> int:
     return record.term_starts[-1][0] if record.term_starts else 0
+
+
+def _last_term(record: LogRecord) -> int:
+    """The term of the last entry that was acknowledged: the first of each term is written with the record."""
+    return record.term_starts[-1][1] if record.term_starts else record.anchor.term
 
 
 def _anchor_of(entry: Entry[Any]) -> Anchor:

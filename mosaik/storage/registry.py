@@ -19,10 +19,17 @@ from mosaik.primitives.digest import DIGEST_SIZE
 from mosaik.primitives.errors import ConfigError, StorageUnavailable, UnknownScheme
 from mosaik.primitives.nearest import did_you_mean
 from mosaik.storage.contract import Storage, StorageEnvironment
-from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin
+from mosaik.storage.plugin import API_VERSION, ENTRY_POINTS, AnyPlugin, Schema
 from mosaik.storage.url import StorageURL, check_option_names, option_names, read_options
 
-__all__ = ["Backend", "examine_storage", "list_backends", "open_existing", "open_storage"]
+__all__ = [
+    "Backend",
+    "examine_storage",
+    "list_backends",
+    "open_existing",
+    "open_storage",
+    "storage_size",
+]
 
 #: What adds the backends of this project, for the message about an unknown scheme: an installation whose
 #: entry points are older than its code does not know them.
@@ -31,6 +38,8 @@ _OURS: Final[Mapping[str, str]] = {
     "sqlite": "pip install 'mosaik-raft[sql]'",
     "lmdb": "pip install 'mosaik-raft[lmdb]'",
     "rocksdb": "pip install 'mosaik-raft[rocksdb]'",
+    "postgresql": "pip install 'mosaik-raft[postgres]'",
+    "mariadb": "pip install 'mosaik-raft[mariadb]'",
     "faulty": "pip install mosaik-raft",
     "slow": "pip install mosaik-raft",
     "full": "pip install mosaik-raft",
@@ -47,6 +56,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         importable: whether it and its drivers can be imported.
         survives: what it claims to survive with its default options; empty when it cannot be loaded.
         wraps: it stands in front of another backend, as in ``scheme+sqlite:///…``.
+        remote: it is a server, of which only a whole URL says where it is.
         problem: why it cannot be used; empty when it can.
     """
 
@@ -56,6 +66,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     importable: bool
     survives: tuple[str, ...] = ()
     wraps: bool = False
+    remote: bool = False
     problem: str = ""
 
 
@@ -137,6 +148,45 @@ def _owner(url: StorageURL, data_dir: Path | None) -> bytes:
             url=str(url),
         )
     found: bytes = owner(url, options, data_dir=data_dir)
+    return found
+
+
+def storage_format(
+    where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None
+) -> Schema:
+    """The version of what a closed store is written in, and the one that an opening makes of it. Blocks.
+
+    Raises:
+        StorageUnavailable: there is no store, or its backend does not say.
+        StorageLocked: it is open.
+        UnknownScheme, ConfigError: as for `open_storage`.
+    """
+    directory = Path(data_dir).absolute() if data_dir is not None else None
+    plugin, url, options = _resolve(StorageURL.parse(where) if isinstance(where, str) else where)
+    if _wraps(plugin):
+        return storage_format(url, data_dir=data_dir)
+    tell = getattr(plugin, "format", None)
+    if tell is None:
+        raise StorageUnavailable(
+            f"the backend {plugin.scheme!r} does not say in which format a store is", url=str(url)
+        )
+    found: Schema = tell(url, options, data_dir=directory)
+    return found
+
+
+def storage_size(where: str | StorageURL, *, data_dir: str | os.PathLike[str] | None = None) -> int:
+    """The bytes that a store's files take on the disk; 0 where that cannot be told. Blocks.
+
+    Raises:
+        UnknownScheme, ConfigError, StorageUnavailable: as for `open_storage`.
+    """
+    plugin, url, _ = _resolve(StorageURL.parse(where) if isinstance(where, str) else where)
+    if _wraps(plugin):
+        return storage_size(url, data_dir=data_dir)
+    size = getattr(plugin, "size", None)
+    if size is None:
+        return 0
+    found: int = size(url, data_dir=Path(data_dir).absolute() if data_dir is not None else None)
     return found
 
 
@@ -257,10 +307,10 @@ def _source(point: EntryPoint) -> str:
 def _describe(point: EntryPoint) -> Backend:
     problem = ""
     survives: tuple[str, ...] = ()
-    wraps = False
+    wraps = remote = False
     try:
         plugin = _load(point)
-        wraps = _wraps(plugin)
+        wraps, remote = _wraps(plugin), bool(getattr(plugin, "remote", False))
         survives = tuple(sorted(plugin.capabilities))
         missing = [name for name in plugin.drivers if not _importable(name)]
         if missing:
@@ -275,6 +325,7 @@ def _describe(point: EntryPoint) -> Backend:
         importable=not problem,
         survives=survives,
         wraps=wraps,
+        remote=remote,
         problem=problem,
     )
 

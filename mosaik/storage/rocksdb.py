@@ -40,6 +40,7 @@ from mosaik.primitives.errors import (
 from mosaik.storage.contract import Capability, Description, SyncMode
 from mosaik.storage.engine import Change
 from mosaik.storage.plugin import EnginePlugin, Place
+from mosaik.storage.rocksdb_records import check_records
 from mosaik.storage.url import Size
 
 __all__ = ["RocksdbEngine", "RocksdbOptions", "classify", "plugin"]
@@ -369,7 +370,13 @@ def _index(key: bytes) -> int:
 def _connect(place: Place, options: RocksdbOptions) -> RocksdbEngine:
     if place.path is None:
         raise ConfigError("a RocksDB store needs a directory")
+    check_records(place.path, place.url.text())
     return RocksdbEngine(place.path, options, place.url.text())
+
+
+def _inspect(place: Place) -> None:
+    if place.path is not None:
+        check_records(place.path, place.url.text())
 
 
 plugin: Final = EnginePlugin(
@@ -379,4 +386,5 @@ plugin: Final = EnginePlugin(
     capabilities=_CAPABILITIES,
     drivers=("rocksdict",),
     install="pip install 'mosaik-raft[rocksdb]'",
+    inspect=_inspect,
 )

@@ -1,8 +1,10 @@
 """Rows: how entries lie in an engine, and how one is found in a row.
 
-A row is the concatenation of consecutive sealed entries. To find an entry in it the length fields are
-followed from its start, which costs a fifth of verifying everything on the way; what is handed out is
-verified. When the walk meets something impossible the whole row is verified, to name the right entry.
+A row is a head and the concatenation of consecutive sealed entries. The head names the first and the last
+of them under a checksum: an engine whose own structures rot may hand out a row that ends early, even at
+the end of an entry, and nothing else would tell. To find an entry the length fields are followed from the
+row's start, which costs a fifth of verifying everything on the way; what is handed out is verified. When
+the walk meets something impossible the whole row is verified, to name the right entry.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from mosaik.primitives.entry import (
     HEADER_SIZE,
@@ -22,11 +25,28 @@ from mosaik.primitives.entry import (
 )
 from mosaik.storage.engine import ROW_SIZE
 
-__all__ = ["Found", "ReadRows", "Row", "all_rows", "find", "good_prefix", "pack", "read"]
+__all__ = [
+    "HEAD_SIZE",
+    "Found",
+    "ReadRows",
+    "Row",
+    "all_rows",
+    "find",
+    "good_prefix",
+    "pack",
+    "read",
+]
 
 #: ``Engine.rows`` of one log: (first, last, limit) -> rows.
 ReadRows = Callable[[int, int, int], list[tuple[int, bytes]]]
 
+#: A row's head: its last index, and the checksum of that and of its first.
+_HEAD: Final = struct.Struct(">QI")
+#: Bytes of it.
+HEAD_SIZE: Final = _HEAD.size
+#: Entries of a row, at most.
+_MOST: Final = (ROW_SIZE - _HEAD.size) // HEADER_SIZE
+_ENDS: Final = struct.Struct(">QQ")
 #: Payload length and index of a sealed header.
 _WALK: Final = struct.Struct(">4xIQ")
 #: Rows are fetched from the engine in runs of about this many bytes.
@@ -48,15 +68,36 @@ class Found(NamedTuple):
     Attributes:
         first: the index of the row's first entry.
         blob: the row.
-        start, end: where in it the entry lies.
+        end: where in it the entry ends.
         entry: the entry, verified.
     """
 
     first: int
     blob: bytes
-    start: int
     end: int
     entry: Entry[Any]
+
+    def row(self) -> Row:
+        """The row without what comes after the entry."""
+        last = self.entry.index
+        return Row(self.first, last, _head(self.first, last) + self.blob[HEAD_SIZE : self.end])
+
+
+def _head(first: int, last: int) -> bytes:
+    return _HEAD.pack(last, crc32(_ENDS.pack(first, last)))
+
+
+def _last_of(first: int, blob: bytes) -> int:
+    """The last index of a row, as its head says.
+
+    Raises:
+        Damage: the head is not what was written.
+    """
+    if len(blob) >= HEAD_SIZE:
+        last, checksum = _HEAD.unpack_from(blob)
+        if checksum == crc32(_ENDS.pack(first, last)):
+            return int(last)
+    raise Damage(first, "the head of its row is damaged")
 
 
 def pack(entries: Sequence[Entry[Any]], sealed: list[bytes]) -> list[Row]:
@@ -67,16 +108,22 @@ def pack(entries: Sequence[Entry[Any]], sealed: list[bytes]) -> list[Row]:
     """
     first = entries[0].index
     ends = list(accumulate(map(len, sealed)))
-    if ends[-1] <= ROW_SIZE:
-        return [Row(first, first + len(sealed) - 1, b"".join(sealed))]
+    room = ROW_SIZE - HEAD_SIZE
+    if ends[-1] <= room:
+        return [_packed(first, sealed)]
     rows: list[Row] = []
     start, offset = 0, 0
     while start < len(sealed):
-        stop = max(start + 1, bisect_right(ends, offset + ROW_SIZE))
+        stop = max(start + 1, bisect_right(ends, offset + room))
         # Row by row, not sliced from one large string, whose memory would be mapped and unmapped.
-        rows.append(Row(first + start, first + stop - 1, b"".join(sealed[start:stop])))
+        rows.append(_packed(first + start, sealed[start:stop]))
         start, offset = stop, ends[stop - 1]
     return rows
+
+
+def _packed(first: int, sealed: list[bytes]) -> Row:
+    last = first + len(sealed) - 1
+    return Row(first, last, b"".join([_head(first, last), *sealed]))
 
 
 def _offset(blob: bytes, first: int, index: int) -> int:
@@ -85,7 +132,8 @@ def _offset(blob: bytes, first: int, index: int) -> int:
     Raises:
         Damage: a header on the way, or the one it arrives at, is not what it must be.
     """
-    offset, at, size = 0, first, len(blob)
+    _last_of(first, blob)
+    offset, at, size = HEAD_SIZE, first, len(blob)
     while offset + HEADER_SIZE <= size:
         length, found = _WALK.unpack_from(blob, offset)
         if found != at:
@@ -94,7 +142,7 @@ def _offset(blob: bytes, first: int, index: int) -> int:
             return offset
         offset += HEADER_SIZE + length
         at += 1
-    split_sealed(blob, first=first)  # raises at the entry that is to blame
+    split_sealed(blob[HEAD_SIZE:], first=first)  # raises at the entry that is to blame
     raise Damage(at, "it is missing")
 
 
@@ -108,7 +156,7 @@ def find(rows: ReadRows, index: int) -> Found:
         if first <= index:
             start = _offset(blob, first, index)
             entry: Entry[Any] = unseal(blob, start, expected=index)
-            return Found(first, blob, start, start + len(entry.sealed), entry)
+            return Found(first, blob, start + len(entry.sealed), entry)
     raise Damage(index, "it is missing")
 
 
@@ -136,8 +184,8 @@ def read(
         for row_first, blob in found:
             if row_first > expected:
                 raise Damage(expected, "it is missing")
-            offset = _offset(blob, row_first, expected)
-            while offset < len(blob) and expected <= last:
+            offset, end = _offset(blob, row_first, expected), min(last, _last_of(row_first, blob))
+            while expected <= end:
                 entry = unseal(blob, offset, expected=expected, decode=decode)
                 _check_link(before, entry)
                 yield entry
@@ -171,30 +219,23 @@ def good_prefix(first: int, blob: bytes) -> tuple[Entry[Any] | None, int]:
 
     Returns:
         The last entry before any damage, if there is one; and the greatest index that the row may
-        have held. Without damage that is the entry's own. Behind damage it is counted by the length
-        fields as far as they make sense, and after that assumed to be the most that the bytes allow:
-        too much delays a replica, too little would make it forget.
+        have held, which is what its head says. Where the head itself is damaged, nothing of the row counts
+        as good, for it may have been cut, and it is assumed to have held the most that a row can: too
+        much delays a replica, too little would make it forget.
     """
+    try:
+        last = _last_of(first, blob)
+    except Damage:
+        return None, first - 1 + _MOST
     good: Entry[Any] | None = None
-    offset, index = 0, first
-    while offset < len(blob):
+    offset, index = HEAD_SIZE, first
+    while index <= last:
         try:
             entry: Entry[Any] = unseal(blob, offset, expected=index)
             _check_link(good, entry)
         except Damage:
-            return good, _reach(blob, offset, index)
+            break
         good = entry
         index += 1
         offset += len(entry.sealed)
-    return good, index - 1
-
-
-def _reach(blob: bytes, offset: int, index: int) -> int:
-    while offset + HEADER_SIZE <= len(blob):
-        length, found = _WALK.unpack_from(blob, offset)
-        if found != index or offset + HEADER_SIZE + length > len(blob):
-            break
-        offset += HEADER_SIZE + length
-        index += 1
-    remaining = len(blob) - offset
-    return index - 1 + -(-remaining // HEADER_SIZE)
+    return good, last

@@ -52,7 +52,8 @@ def share(
 ) -> SharedEnvironment:
     """A handle of the store with this key, which is opened if this process has not got it open.
 
-    A poisoned opening is not shared any further: who asks next gets a new one.
+    A poisoned opening is not shared any further, and neither is one that was closed by way of one of its
+    logs (`Storage.environment`): who asks next gets a new one.
 
     Raises:
         ConfigError: it is open here with other options.
@@ -60,7 +61,7 @@ def share(
     """
     with _lock:
         opened = _table.get(key)
-        if opened is not None and opened.environment.poisoned is not None:
+        if opened is not None and _is_over(opened.environment):
             opened = None
         if opened is None:
             opened = _Opened(open_(), options, peer)
@@ -77,6 +78,10 @@ def share(
                 f"{_differences(opened.options, options)}. Groups that share a store give the same ones"
             )
         return SharedEnvironment(key, opened)
+
+
+def _is_over(environment: StorageEnvironment) -> bool:
+    return environment.poisoned is not None or bool(getattr(environment, "closed", False))
 
 
 def _differences(old: msgspec.Struct, new: msgspec.Struct) -> str:

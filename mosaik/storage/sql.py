@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,7 +38,7 @@ from mosaik.primitives.errors import (
 from mosaik.storage.contract import Capability, Description, SyncMode
 from mosaik.storage.directory import sync_directory
 from mosaik.storage.engine import Change
-from mosaik.storage.plugin import EnginePlugin, Layout, Place
+from mosaik.storage.plugin import EnginePlugin, Layout, Place, Schema
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -365,6 +365,21 @@ def _connect(place: Place, options: SqliteOptions) -> SqliteEngine:
     return SqliteEngine(place.path, options, place.url.text())
 
 
+def _schema(place: Place, _: SqliteOptions) -> Schema:
+    """Whatever lies there is read without the engine, whose opening would migrate it."""
+    from mosaik.storage import schema
+
+    if place.path is None:
+        raise ConfigError("an SQLite store needs a file")
+    with closing(_connect_driver(place.path)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            row = None  # no such table
+    return Schema(row[0] if row else "", schema.REVISIONS[-1])
+
+
 sqlite: Final = EnginePlugin(
     "sqlite",
     SqliteOptions,
@@ -374,4 +389,5 @@ sqlite: Final = EnginePlugin(
     drivers=("sqlalchemy", "alembic"),
     install="pip install 'mosaik-raft[sql]'",
     suffix=".db",
+    schema=_schema,
 )

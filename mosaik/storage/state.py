@@ -25,6 +25,7 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
         hard_state, anchor, tail, term_starts, snapshot: see `Storage`.
         tail_time: when the last entry was sealed, in its leader's milliseconds; 0 when unknown.
         suspect: the range that is damaged beyond the watermark.
+        suspect_term: no entry of it was of a higher term; 0 without one.
         damaged: the rows still hold damaged bytes beyond ``tail``; the next batch removes them.
     """
 
@@ -35,6 +36,7 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
     term_starts: TermStarts = ()
     snapshot: SnapshotRef | None = None
     suspect: IndexRange | None = None
+    suspect_term: int = 0
     damaged: bool = False
 
     def record(self, store: bytes, identity: LogIdentity) -> LogRecord:
@@ -47,6 +49,7 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
             term_starts=self.term_starts,
             snapshot=self.snapshot,
             suspect=self.suspect.end if self.suspect else 0,
+            suspect_term=self.suspect_term if self.suspect else 0,
         )
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from pathlib import Path
-from time import monotonic
 from typing import Final, NamedTuple, Self
 from zlib import crc32
 
@@ -50,7 +50,9 @@ MAX_LOGS: Final = 1_000_000
 
 _FREE, _HEADER, _LOG = 0, 1, 2
 _SLOT: Final = struct.Struct(">IBxxxQ")  # checksum, kind, sequence
-_HEADER_BODY: Final = struct.Struct(">4sH16sB16sB")  # magic, format, store, sync, boot, clean
+_HEADER_BODY: Final = struct.Struct(
+    ">4sH16sB16sBQ"
+)  # magic, format, store, sync, boot, clean, epoch
 _LOG_BODY: Final = struct.Struct(">32sQQI")  # log, term, index, checksum
 _MAGIC: Final = b"MSKW"
 _EMPTY: Final = bytes(SLOT_SIZE)
@@ -64,12 +66,14 @@ class Header(NamedTuple):
         sync: how the last opening wrote.
         boot: the machine's boot id at that time.
         clean: that opening was closed, with everything on disk.
+        epoch: how often a store on a server had been opened by then; 0 for one in files.
     """
 
     store: bytes
     sync: SyncMode
     boot: bytes
     clean: bool
+    epoch: int = 0
 
 
 class _Pair:
@@ -188,13 +192,13 @@ class Watermark:
     def acknowledge(self, log: bytes, tail: Anchor) -> None:
         """Notes that the log was acknowledged up to here. Writes nothing."""
         if not self._dirty:
-            self._dirty_since = monotonic()
+            self._dirty_since = time.monotonic()
         self._dirty[log] = tail
 
     @property
     def overdue(self) -> bool:
         """A note is older than `LATENESS`."""
-        return bool(self._dirty) and monotonic() - self._dirty_since >= LATENESS
+        return bool(self._dirty) and time.monotonic() - self._dirty_since >= LATENESS
 
     def flush(self) -> None:
         """Writes what was noted, with one sync.
@@ -275,7 +279,9 @@ class Watermark:
 
 def _header_body(header: Header) -> bytes:
     unsynced = header.sync is SyncMode.OS
-    return _HEADER_BODY.pack(_MAGIC, FORMAT, header.store, unsynced, header.boot, header.clean)
+    return _HEADER_BODY.pack(
+        _MAGIC, FORMAT, header.store, unsynced, header.boot, header.clean, header.epoch
+    )
 
 
 def _read_all(descriptor: int, path: Path) -> bytes:
@@ -312,12 +318,13 @@ def _read_pair(content: bytes, position: int, path: Path) -> _Pair:
 def _read_header(pair: _Pair, path: Path) -> Header:
     if pair.kind != _HEADER:
         raise CorruptEntry(0, f"the watermark {path} has no header")
-    magic, version, store, unsynced, boot, clean = _HEADER_BODY.unpack_from(pair.body)
+    magic, version, store, unsynced, boot, clean, epoch = _HEADER_BODY.unpack_from(pair.body)
     if magic != _MAGIC:
         raise CorruptEntry(0, f"{path} is not a watermark")
     if version > FORMAT:
         raise StorageFormatTooNew(f"{path} has format {version}; this mosaik reads up to {FORMAT}")
-    return Header(store, SyncMode.OS if unsynced else SyncMode.FULL, boot, bool(clean))
+    sync = SyncMode.OS if unsynced else SyncMode.FULL
+    return Header(store, sync, boot, bool(clean), epoch)
 
 
 def _refusal(path: Path, error: OSError) -> StorageUnavailable | StorageFull:

@@ -37,7 +37,7 @@ from mosaik.primitives.errors import (
 from mosaik.storage.contract import Storage, StorageEnvironment
 from mosaik.storage.shared import SharedEnvironment
 
-__all__ = ["IDLE", "MAX_TRANSACTION", "Writer"]
+__all__ = ["IDLE", "MAX_TRANSACTION", "Job", "Stop", "Worker", "Write", "Writer"]
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ IDLE: Final = 0.1
 _REFUSALS: Final = (InvalidBatch, StorageFull, CorruptEntry)
 
 
-class _Write(NamedTuple):
+class Write(NamedTuple):
     """A batch to commit."""
 
     log: Storage[Any]
@@ -60,7 +60,7 @@ class _Write(NamedTuple):
     done: Callable[[Any], None]
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """Something else to do."""
 
     work: Callable[[], Any]
@@ -68,58 +68,70 @@ class _Job(NamedTuple):
     done: Callable[[Any], None]
 
 
-class _Stop(NamedTuple):
+class Stop(NamedTuple):
     """Nothing comes after this."""
 
 
-_Item = _Write | _Job | _Stop
+Item = Write | Job | Stop
 
 
-class _Worker:
-    """The thread of one store.
+class Worker:
+    """The thread of one store. A simulation puts a worker without a thread in its place.
 
     Attributes:
         environment: the store.
         users: how many writers stand on it.
         queue: what is to be done.
+        left: what was taken from the queue and did not fit the transaction; it comes first.
     """
 
     def __init__(self, environment: StorageEnvironment) -> None:
         self.environment: Final = environment
         self.users = 0
-        self.queue: Final[SimpleQueue[_Item]] = SimpleQueue()
-        self._left: _Item | None = None
+        self.queue: Final[SimpleQueue[Item]] = SimpleQueue()
+        self.left: Item | None = None
+
+    def start(self) -> None:
+        """Begins to work."""
         # A daemon: a process that forgot to close its stores can still end. What was not acknowledged
         # then is lost, as in any crash.
-        name = f"mosaik-writer {environment.key}"
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        name = f"mosaik-writer {self.environment.key}"
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, item: Item) -> None:
+        """Has something done after all that was submitted before."""
+        self.queue.put(item)
 
     def _run(self) -> None:
-        while not isinstance(item := self._next(), _Stop):
-            if isinstance(item, _Job):
-                _deliver([(item, _outcome(item.work))])
+        while not isinstance(item := self._next(), Stop):
+            if isinstance(item, Job):
+                self.work(item)
             else:
-                self._commit(self._gather(item))
+                self.commit(self.gather(item))
 
-    def _next(self) -> _Item:
-        item, self._left = self._left, None
+    def _next(self) -> Item:
+        item, self.left = self.left, None
         if item is not None:
             return item
         try:
             return self.queue.get(timeout=IDLE)
         except Empty:
-            self._idle()
+            self.idle()
             return self.queue.get()
 
-    def _idle(self) -> None:
+    def idle(self) -> None:
+        """Lets the store do what may be late."""
         if self.environment.poisoned is None:
             try:
                 self.environment.idle()
             except MosaikError as error:
                 _logger.warning("%s: %s", self.environment.key, error)
 
-    def _gather(self, first: _Write) -> list[_Write]:
+    def work(self, job: Job) -> None:
+        """Does a job and hands its outcome over."""
+        _deliver([(job, _outcome(job.work))])
+
+    def gather(self, first: Write) -> list[Write]:
         """What waits behind the first write and can go with it."""
         writes, logs, size = [first], {id(first.log)}, _size(first)
         while size < MAX_TRANSACTION:
@@ -127,17 +139,18 @@ class _Worker:
                 item = self.queue.get_nowait()
             except Empty:
                 break
-            if isinstance(item, _Write) and id(item.log) not in logs:
+            if isinstance(item, Write) and id(item.log) not in logs:
                 size += _size(item)
                 if size <= MAX_TRANSACTION:
                     writes.append(item)
                     logs.add(id(item.log))
                     continue
-            self._left = item
+            self.left = item
             break
         return writes
 
-    def _commit(self, writes: list[_Write]) -> None:
+    def commit(self, writes: list[Write]) -> None:
+        """Commits writes in one transaction and hands their outcomes over."""
         error = self._try(writes)
         if len(writes) > 1 and isinstance(error, _REFUSALS) and self.environment.poisoned is None:
             # Each for itself, so that it fails who is to blame.
@@ -145,7 +158,7 @@ class _Worker:
         else:
             _deliver([(write, error) for write in writes])
 
-    def _try(self, writes: list[_Write]) -> StorageError | None:
+    def _try(self, writes: list[Write]) -> StorageError | None:
         batches = [(write.log, write.batch) for write in writes]
         error = _outcome(lambda: self.environment.commit(batches))
         if error is None or isinstance(error, StorageError):
@@ -156,7 +169,7 @@ class _Worker:
         return poisoned
 
 
-def _size(write: _Write) -> int:
+def _size(write: Write) -> int:
     return sum([len(entry.sealed) for entry in write.batch.entries])
 
 
@@ -167,7 +180,7 @@ def _outcome(work: Callable[[], T]) -> T | Exception:
         return error
 
 
-def _deliver(completions: list[tuple[_Write | _Job, Any]]) -> None:
+def _deliver(completions: list[tuple[Write | Job, Any]]) -> None:
     """Hands outcomes to the loops that they are for, in one wake-up each."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Callable[[Any], None], Any]]] = {}
     for item, outcome in completions:
@@ -188,7 +201,7 @@ def _call(loop: asyncio.AbstractEventLoop, calls: list[tuple[Callable[[Any], Non
             loop.call_exception_handler({"message": message, "exception": error})
 
 
-_workers: Final[dict[int, _Worker]] = {}
+workers: Final[dict[int, Worker]] = {}
 _lock: Final = Lock()
 
 
@@ -209,9 +222,10 @@ class Writer:
         self._inner = inner
         self._closed = False
         with _lock:
-            worker = _workers.get(id(inner))
+            worker = workers.get(id(inner))
             if worker is None:
-                worker = _workers[id(inner)] = _Worker(inner)
+                worker = workers[id(inner)] = Worker(inner)
+                worker.start()
             worker.users += 1
         self._worker = worker
 
@@ -252,7 +266,7 @@ class Writer:
         Raises:
             StorageClosed: this writer was closed.
         """
-        self._submit(_Write(log, batch, asyncio.get_running_loop(), done))
+        self._submit(Write(log, batch, asyncio.get_running_loop(), done))
 
     def run(self, work: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Does something else that blocks, such as a read, after all that was submitted before it.
@@ -260,7 +274,7 @@ class Writer:
         Raises:
             StorageClosed: this writer was closed.
         """
-        self._submit(_Job(work, asyncio.get_running_loop(), done))
+        self._submit(Job(work, asyncio.get_running_loop(), done))
 
     async def call(self, work: Callable[[], T]) -> T:
         """The result of something that blocks, done in order.
@@ -294,14 +308,14 @@ class Writer:
         with _lock:
             self._worker.users -= 1
             if not self._worker.users:
-                self._worker.queue.put(_Stop())
-                del _workers[id(self._inner)]
+                self._worker.submit(Stop())
+                del workers[id(self._inner)]
         await asyncio.shield(closing)
 
-    def _submit(self, item: _Write | _Job) -> None:
+    def _submit(self, item: Write | Job) -> None:
         if self._closed:
             raise StorageClosed("the writer of this store was closed")
-        self._worker.queue.put(item)
+        self._worker.submit(item)
 
 
 def _nothing() -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from msgspec.structs import replace
 
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import MosaikError, StorageError, StorageFull
@@ -143,10 +140,10 @@ async def _commits(name: str, directory: str, inline: bool, count: int) -> None:
         else:
             finished.set()
 
-    submit()
     gc.freeze()
     longest, started = 0.0, time.monotonic()
     last = started
+    submit()
     while not finished.is_set():
         await asyncio.sleep(0.001)  # the work of everybody else on the loop, which is watched
         now = time.monotonic()
@@ -161,97 +158,8 @@ def stall(name: str, directory: str, where: str, commits: str) -> None:
     asyncio.run(_commits(name, directory, where == "inline", int(commits)))
 
 
-# -- bytes that change by themselves -----------------------------------------------------------------
-
-EXPECTED = 300
-TERM = 9
-OUTCOMES = {0: "the same", 1: "detected", 2: "different", 3: "untyped"}
-_MODULES = {"sqlite": "mosaik.storage.schema", "rocksdb": "rocksdict"}
-
-
-def fill(name: str, directory: str) -> None:
-    """Makes the store that `damage` damages: closed and opened again, so that some of it is old and
-    some of it new, and killed with its watermark written."""
-    environment = open_(name, directory)
-    log = environment.log(identity())
-    hard = log.hard_state
-    log.write(WriteBatch(hard_state=replace(hard, term=TERM), entries=entries(100, size=100)))
-    environment.close()
-    environment = open_(name, directory)
-    log = environment.log(identity())
-    for _ in range(20):
-        log.append(entries(10, log.tail, size=100))
-    environment.idle()
-    say("filled")
-    sys.stdin.readline()
-    environment.close()
-    say("closed")
-
-
-def damage(name: str, directory: str, seed: str, times: str) -> None:
-    """Says what an opening made of the store; first as it is, then with one bit flipped, that many times.
-
-    Each opening is a forked process, since a damaged map may end it.
-    """
-    __import__(_MODULES.get(name, name))
-    root = Path(directory)
-    everything = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    images = {path: everything[path] for path in sorted(everything) if _is_data(path)}
-    rng = random.Random(seed)
-    total = sum(map(len, images.values()))
-    for number in range(int(times) + 1):
-        for path in root.rglob("*"):
-            if path.is_file() and path not in everything:
-                path.unlink()
-        for path, image in everything.items():
-            path.write_bytes(image)
-        where = _flip(images, rng, rng.randrange(total)) if number else "as it is"
-        pid = os.fork()
-        if not pid:
-            _exit_with(lambda: _outcome(name, directory))
-        status = os.waitpid(pid, 0)[1]
-        outcome = OUTCOMES.get(os.waitstatus_to_exitcode(status), "killed")
-        say(f"{outcome}: {number} {where}")
-    say("done")
-
-
-def _is_data(path: Path) -> bool:
-    """What the engine keeps content in; the framework's own files have tests of their own."""
-    return path.suffix in {".db", ".db-wal", ".mdb", ".log", ".sst"} and path.name != "lock.mdb"
-
-
-def _flip(images: dict[Path, bytes], rng: random.Random, at: int) -> str:
-    """Flips a bit in the byte at a position in all files together; says where that is."""
-    for path, image in images.items():
-        if at < len(image):
-            damaged = bytearray(image)
-            damaged[at] ^= 1 << rng.randrange(8)
-            path.write_bytes(damaged)
-            return f"{path.name} byte {at} of {len(image)}"
-        at -= len(image)
-    raise AssertionError("beyond the last file")
-
-
-def _outcome(name: str, directory: str) -> int:
-    try:
-        environment = open_(name, directory)
-        log = environment.log(identity())
-        served = log.get_range(0, EXPECTED + 1)
-    except MosaikError:
-        return 1
-    return 0 if served == entries(EXPECTED, size=100) and log.hard_state.term == TERM else 2
-
-
-def _exit_with(work: Callable[[], int]) -> None:
-    code = 3
-    try:
-        code = work()
-    finally:
-        os._exit(code)
-
-
 _COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command for command in (append, show, unprivileged, stall, fill, damage)
+    command.__name__: command for command in (append, show, unprivileged, stall)
 }
 
 if __name__ == "__main__":

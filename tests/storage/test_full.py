@@ -4,7 +4,6 @@ written to."""
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +13,7 @@ import pytest
 
 from mosaik.primitives.errors import CorruptEntry
 from mosaik.storage import open_storage
-from tests.storage.stores import child, url_of
+from tests.storage.stores import child, require, url_of
 from tests.storage.support import PEER, entries, identity
 
 #: Small enough for a small disk; the other engines write what they are told to.
@@ -85,41 +84,15 @@ def test_a_full_disk_refuses_until_there_is_room(
     holds(durable_backend, place, given)
 
 
-def test_a_refusal_that_counts_as_done_is_caught(
-    durable_backend: str, small: tuple[Path, Resize]
-) -> None:
+def test_a_refusal_that_counts_as_done_is_caught(small: tuple[Path, Resize]) -> None:
+    require("sqlite")
     place, resize = small
-    arguments = ("append", durable_backend, str(place), "300", str(SIZE))
-    with child(*arguments, QUERY.get(durable_backend, ""), bug="hides failures") as writer:
+    with child("append", "sqlite", str(place), "300", str(SIZE), bug="hides failures") as writer:
         given = numbers(writer.until("idle"), "ack")
         writer.kill()
     resize("64m")
     with pytest.raises((AssertionError, CorruptEntry)):
-        holds(durable_backend, place, given)
-
-
-def test_a_file_that_may_not_grow_loses_nothing_acknowledged(
-    durable_backend: str, tmp_path: Path
-) -> None:
-    """The kernel's answer is none that an engine knows, in the middle of a commit."""
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed")
-    # RocksDB's files are no larger than its write buffer.
-    limit = 40_000 if durable_backend == "rocksdb" else 1 << 20
-    arguments = ("append", durable_backend, str(tmp_path), "0", str(SIZE))
-    query = QUERY.get(durable_backend, "")
-    with child(*arguments, query, before=["prlimit", f"--fsize={limit}"]) as writer:
-        lines = writer.until("failed")
-        end = writer.line()
-        writer.kill()
-    given = numbers(lines, "ack")
-    assert given
-    # Which it is differs: what is not known to be a refusal is not taken for one.
-    assert (lines[-1], end) in {
-        (f"failed StoragePoisoned {given[-1]}", "poisoned"),
-        (f"failed StorageFull {given[-1]}", "idle"),
-    }
-    holds(durable_backend, tmp_path, given)
+        holds("sqlite", place, given)
 
 
 def test_a_directory_without_permission_is_named(durable_backend: str, tmp_path: Path) -> None:

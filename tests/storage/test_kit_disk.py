@@ -152,6 +152,15 @@ def test_no_later_sync_makes_good_for_one_that_failed(machine: Machine) -> None:
     assert {tree["a"] for tree in trees(machine.disk.note(""))} == {b"x."}
 
 
+def test_a_later_sync_of_a_directory_makes_good_for_one_that_failed(machine: Machine) -> None:
+    machine.file("old", b"1")
+    machine.disk.name([("old", None)], "unlink", machine.clock.tick())
+    machine.sync(machine.root, lasting=Lasting.DOUBTFUL)
+    assert trees(machine.disk.note("")) == [{"old": b"1"}, {}]
+    machine.sync(machine.root)
+    assert trees(machine.disk.note("")) == [{}]
+
+
 def test_a_write_is_torn_at_the_sectors_of_its_file(machine: Machine) -> None:
     node = machine.file("a", bytes(3 * SECTOR))
     number = machine.write(node, 500, b"x" * 600)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mosaik.primitives.errors import StorageLocked, StorageUnavailable
+from mosaik.storage import open_storage
 from mosaik.storage.lock import StoreLock
-from tests.storage.support import Disk, entries, identity, open_disk
+from tests.storage.support import PEER, Disk, entries, identity, open_disk
 
 
 def test_the_second_opener_is_told_who_holds_it(tmp_path: Path) -> None:
@@ -79,6 +80,30 @@ def test_a_forked_child_neither_holds_it_nor_uses_the_store(tmp_path: Path) -> N
         os.waitpid(pid, 0)
         for descriptor in (to_child, from_parent, to_parent, from_child):
             os.close(descriptor)
+
+
+def test_a_forked_child_meets_its_parents_lock(durable_backend: str, tmp_path: Path) -> None:
+    """What the parent shares with itself is not the child's to share."""
+    environment = open_storage(durable_backend, peer=PEER, data_dir=tmp_path)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # it ends below, without pytest
+        answer = b"opened"
+        try:
+            open_storage(durable_backend, peer=PEER, data_dir=tmp_path)
+        except StorageLocked as error:
+            answer = str(error).encode()
+        except BaseException as error:
+            answer = repr(error).encode()
+        os.write(writer, answer)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    assert f"process {os.getpid()} has this store open" in told
+    environment.log(identity()).append(entries(1))
+    environment.close()
 
 
 def test_a_place_that_cannot_be_locked_is_named(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mosaik.storage import StorageEnvironment, open_storage
 from tests.storage.stores import ROOT, place_of, require, url_of
 from tests.storage.support import PEER, entries, identity
 
-OLD, NEW = "0001", "0002"
+FIRST, OLD, NEW = "0001", "0002", "0003"
 
 #: A revision that is yet to come: a table that did not exist, and a column in one that did.
 REVISION = f'''
@@ -53,7 +53,7 @@ def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upgrade:
         if not scripts.exists():
             shutil.copytree(schema.migrations(), scripts)
         (scripts / "versions" / f"{NEW}_later.py").write_text(script)
-        monkeypatch.setattr(schema, "REVISIONS", (OLD, NEW))
+        monkeypatch.setattr(schema, "REVISIONS", (FIRST, OLD, NEW))
         monkeypatch.setattr(schema, "migrations", lambda: scripts)
 
     return to
@@ -126,7 +126,7 @@ def test_a_mosaik_that_does_not_look_is_caught(
         """Planted bug: every database is taken for a current one."""
         return OLD
 
-    monkeypatch.setattr(schema, "_revision", believes)
+    monkeypatch.setattr(schema, "revision", believes)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         a_newer_database_is_refused(tmp_path)
 
@@ -256,7 +256,7 @@ def test_alembic_is_loaded_for_a_migration_only(tmp_path: Path, upgrade: Upgrade
     tomorrow = (
         "from pathlib import Path\n"
         "from mosaik.storage import schema\n"
-        f"schema.REVISIONS = {(OLD, NEW)}\n"
+        f"schema.REVISIONS = {(FIRST, OLD, NEW)}\n"
         f"schema.migrations = lambda: Path({str(scripts)!r})\n"
     )
     assert loaded(tmp_path, tomorrow) == "['alembic', 'mako', 'sqlalchemy']"

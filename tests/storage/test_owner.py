@@ -16,6 +16,7 @@ from mosaik.primitives.errors import (
 from mosaik.storage import open_existing, open_storage
 from mosaik.storage.environment import EngineEnvironment
 from mosaik.storage.findings import Finding, find_damage, find_damage_in_look
+from mosaik.storage.rows import HEAD_SIZE
 from mosaik.storage.shared import SharedEnvironment
 from mosaik.storage.watermark import Header, Watermark
 from tests.storage.stores import place_of, url_of
@@ -110,7 +111,7 @@ def damage(disk: Disk, index: int, *, header: bool = False) -> None:
     """Flips a bit of one entry's payload, or of its header, in the row that holds it."""
     for key, blob in disk.cache.items():
         log, first = key
-        offset, at = 0, first
+        offset, at = HEAD_SIZE, first
         while first >= 0 and log == identity().group and offset < len(blob):
             if at == index:
                 place = offset + (4 if header else HEADER_SIZE + 1)

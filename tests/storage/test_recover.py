@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mosaik.primitives.cursor import IndexRange
@@ -13,11 +14,12 @@ from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import CorruptEntry, InvalidBatch
 from mosaik.storage import environment as environment_module
 from mosaik.storage import recover as recover_module
+from mosaik.storage.contract import LogIdentity
 from mosaik.storage.environment import EngineEnvironment
 from mosaik.storage.log import EngineLog
 from mosaik.storage.record import LogRecord
 from mosaik.storage.recover import recover
-from mosaik.storage.rows import ReadRows, good_prefix
+from mosaik.storage.rows import HEAD_SIZE, ReadRows, good_prefix, pack
 from mosaik.storage.state import LogState
 from tests.storage.support import (
     Disk,
@@ -60,7 +62,7 @@ class Store:
         first = index if index % 2 else index - 1
         size = len(self.run[0].sealed)
         blob = bytearray(self.disk.cache[LOG, first])
-        blob[(index - first) * size + offset] ^= 1
+        blob[HEAD_SIZE + (index - first) * size + offset] ^= 1
         self.disk.cache[LOG, first] = bytes(blob)
 
     def lose(self, *firsts: int) -> None:
@@ -129,7 +131,8 @@ def test_damage_up_to_the_watermark_refuses(store: Store, offset: int) -> None:
 
 def test_another_entry_at_the_watermark_refuses(store: Store) -> None:
     other = entries(2, end_of(store.run[:4]), size=17)
-    store.disk.cache[LOG, 5] = b"".join(entry.sealed for entry in other)
+    [row] = pack(other, [entry.sealed for entry in other])
+    store.disk.cache[LOG, 5] = row.blob
     with pytest.raises(CorruptEntry, match="not the entry that was acknowledged"):
         store.open()
 
@@ -186,6 +189,39 @@ def test_a_term_whose_entries_are_gone_is_suspect(store: Store) -> None:
     assert log.suspect == IndexRange(11, 11)
     assert log.last().term == 1
     environment.close()
+
+
+def terms_of_a_damaged_tail(store: Store) -> list[int]:
+    """What three openings say of a tail that began a term, with a vote in a later term between them."""
+    environment, log = store.open()
+    log.append(entries(2, log.tail, term=5))
+    abandon(environment)
+    store.flip(11)
+    said: list[int] = []
+    for _ in range(3):
+        environment, log = store.open()
+        assert log.suspect is not None
+        said.append(log.suspect_term)
+        hard = log.hard_state
+        log.write(WriteBatch(hard_state=msgspec.structs.replace(hard, term=hard.term + 4)))
+        assert log.suspect_term == said[-1]
+        environment.close()
+    return said
+
+
+def test_the_highest_term_of_a_damaged_tail_is_remembered(store: Store) -> None:
+    assert terms_of_a_damaged_tail(store) == [5, 5, 5]
+
+
+def test_without_a_record_of_it_a_vote_would_make_it_be_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(state: LogState, store_id: bytes, identity: LogIdentity) -> LogRecord:
+        return msgspec.structs.replace(before(state, store_id, identity), suspect_term=0)
+
+    before = LogState.record
+    monkeypatch.setattr(LogState, "record", forgetful)
+    assert terms_of_a_damaged_tail(store) == [5, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +327,8 @@ def test_a_row_missing_in_the_middle_is_found(store: Store) -> None:
 
 def test_a_row_in_another_rows_place_is_found(store: Store) -> None:
     other = entries(2, end_of(store.run[:2]), size=18)
-    store.disk.cache[LOG, 3] = b"".join(entry.sealed for entry in other)
+    [row] = pack(other, [entry.sealed for entry in other])
+    store.disk.cache[LOG, 3] = row.blob
     environment, log = store.open()
     with pytest.raises(CorruptEntry, match="does not continue") as caught:
         log.get_range(1, 10)

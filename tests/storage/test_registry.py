@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mosaik.primitives.errors import ConfigError, StorageUnavailable, UnknownScheme
-from mosaik.storage import list_backends, open_storage, registry
+from mosaik.storage import Capability, list_backends, open_storage, registry
+from tests.storage.conftest import OpenBackend
 from tests.storage.support import PEER, entries, identity
 
 TOY = """
@@ -163,3 +164,9 @@ def test_a_directory_without_permission_is_named(install: Install, tmp_path: Pat
 def test_a_peer_id_has_its_length() -> None:
     with pytest.raises(ConfigError, match="32 bytes"):
         open_storage("memory", peer=b"short")
+
+
+def test_a_store_says_what_it_gives(opened: OpenBackend, backend: str) -> None:
+    described = opened().describe()
+    assert described.url.startswith(backend)
+    assert (Capability.KILL_SAFE in described.capabilities) == (backend != "memory")

@@ -48,6 +48,23 @@ def store() -> Store:
     return Store()
 
 
+def test_a_store_that_was_closed_by_way_of_a_log_is_opened_anew(
+    store: Store, tmp_path: Path
+) -> None:
+    a = store.open(tmp_path)
+    log = a.log(identity())
+    log.append(entries(1))
+    log.environment.close()
+    with pytest.raises(StorageClosed):
+        a.log(identity())
+    b = store.open(tmp_path)
+    assert store.opened == 2
+    assert b.log(identity()).last().index == 1
+    a.close()
+    assert b.log(identity()).last().index == 1  # which is no user of the old one
+    b.close()
+
+
 def test_the_last_user_closes_it(store: Store, tmp_path: Path) -> None:
     a, b = store.open(tmp_path), store.open(tmp_path)
     assert store.opened == 1

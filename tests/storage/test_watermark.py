@@ -147,7 +147,7 @@ def test_a_newer_format_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_mark_is_late_by_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(watermark, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("mosaik.storage.watermark.time.monotonic", lambda: clock[0])
     mark = Watermark.create(path, HEADER)
     assert not mark.overdue
     mark.acknowledge(A, Anchor(1, 1, 1))
@@ -163,7 +163,7 @@ def test_the_mark_is_late_by_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_commits_write_an_overdue_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(watermark, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("mosaik.storage.watermark.time.monotonic", lambda: clock[0])
     disk = Disk()
     environment = open_disk(disk, tmp_path)
     log = environment.log(identity())

@@ -114,6 +114,7 @@ class TeeStorage(WrappedStorage[C], Generic[C]):
         self._both("term_starts", lambda log: list(log.term_starts))
         self._both("snapshot", lambda log: log.snapshot)
         self._both("suspect", lambda log: log.suspect)
+        self._both("suspect_term", lambda log: log.suspect_term)
 
     def second_batch(self, batch: WriteBatch[C]) -> WriteBatch[C]:
         """The batch for the second store, whose log has a store id of its own."""

@@ -72,6 +72,10 @@ class WrappedStorage(Generic[C]):
     def suspect(self) -> IndexRange | None:
         return self.inner.suspect
 
+    @property
+    def suspect_term(self) -> int:
+        return self.inner.suspect_term
+
     def available(self) -> IndexRange:
         return self.inner.available()
 

@@ -29,9 +29,9 @@ import msgspec
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import StorageError
 from mosaik.storage import Storage, StorageEnvironment, examine_storage, open_storage
-from mosaik.testing.storage.ground import identity
-from mosaik.testing.storage.history import LOGS, History, read
-from mosaik.testing.storage.subject import PEER
+from mosaik.testing.storage.ground import entries, identity
+from mosaik.testing.storage.history import LOGS, History, decode_part, fingerprint, look, read
+from mosaik.testing.storage.subject import PEER, data_dir
 
 __all__ = ["PACKET", "Server", "Worker"]
 
@@ -41,6 +41,8 @@ PACKET: Final = 1 << 17
 _PR_SET_PTRACER: Final = 0x59616D61
 _ANYBODY: Final = ctypes.c_ulong(-1)
 _NOBODY: Final = 65534
+#: No history's terms reach this far.
+_LATE: Final = 1 << 30
 
 
 class Worker:
@@ -73,7 +75,7 @@ class Worker:
     # -- the store ----------------------------------------------------------------------------------
 
     def _open(self, url: str, place: str) -> StorageEnvironment:
-        self._environment = open_storage(url, peer=PEER, data_dir=place)
+        self._environment = open_storage(url, peer=PEER, data_dir=data_dir(url, place))
         return self._environment
 
     def do_open(self, url: str, place: str) -> None:
@@ -97,6 +99,30 @@ class Worker:
             self._say(f"ack {number}")
         self._say("ran")
 
+    def do_append(self, tag: int | str, logs: int, count: int) -> None:
+        """Commits so many times a batch of one entry for each of the first logs: ``appended``."""
+        assert self._environment is not None
+        for _ in range(count):
+            self._environment.commit(
+                [
+                    (log, WriteBatch(entries=entries(1, log.tail, term=_LATE, tag=f"{tag}:")))
+                    for log in self._logs[:logs]
+                ]
+            )
+        self._say("appended")
+
+    def do_write(self, *parts: tuple[int, str]) -> None:
+        """Commits parts of batches, each with the number of its log: ``written``."""
+        assert self._environment is not None
+        self._environment.commit(
+            [(self._logs[at], decode_part(text).batch(self._logs[at])) for at, text in parts]
+        )
+        self._say("written")
+
+    def do_show(self) -> None:
+        """Says what the logs show, as `fingerprint` has it: ``shows …``."""
+        self._say("shows " + " ".join(fingerprint(look(log)) for log in self._logs))
+
     def do_read(self, seed: int | str, limit: int, url: str, place: str) -> None:
         """Opens the store unless it is open, reads everything: ``read`` and a `Reading`."""
         self._be(seed)
@@ -117,7 +143,7 @@ class Worker:
     def do_verify(self, url: str, place: str) -> None:
         """Examines the store, opens it and verifies its logs: ``at NAME INDEX`` on the way, and
         ``verified``."""
-        examine_storage(url, data_dir=place)
+        examine_storage(url, data_dir=data_dir(url, place))
         environment = self._open(url, place)
         for name in LOGS:
             self._say(f"at {name} 0")

@@ -6,7 +6,9 @@ A file is what is *durable* of it and the changes since, in order, each of them 
 that file completes. A directory is the same, with names for bytes: a file that was made, renamed or removed
 is so for certain once its directory was synced. A sync covers the changes that had returned before it
 began. A sync that *failed* leaves changes *doubtful*: the kernel marks their pages clean, so that no later
-sync writes them, and whether they ever reach the disk nobody knows.
+sync writes them, and whether they ever reach the disk nobody knows. Names are merely pending then: they are
+in the file system's journal, which stops for good when a write to it fails (``jbd2_journal_abort``), so that
+a later sync either writes them or fails as well.
 
 A `Moment` is the disk at one time; with any choice of what was not durable then it gives a `Tree` that a
 machine may find when it starts again. Some choices no file system makes, and they are left out: names in one
@@ -352,6 +354,7 @@ class Disk:
         done = {
             made.change.number
             for node in synced
+            if not (node.directory and lasting is Lasting.DOUBTFUL)
             for made in node.changes
             if made.lasting is Lasting.PENDING and made.ended < began
         }

@@ -82,22 +82,29 @@ class Ground:
         self._scratch = tempfile.TemporaryDirectory(prefix="mosaik-kit-", dir=under)
         self.place = Path(self._scratch.name).resolve() / "place"
         self.place.mkdir(mode=0o700)
+        self._opened: list[StorageEnvironment] = []
         self._stack = contextlib.ExitStack()
+        self._stack.callback(self.close)
 
     def open(self, place: Path | None = None, *, peer: bytes = PEER) -> StorageEnvironment:
         """Opens the store of this trial, or of another place; closed at the end if it is open then."""
         environment = self.subject.open(place or self.place, peer=peer)
-        self._stack.callback(environment.close)
+        self._opened.append(environment)
         return environment
 
     def log(self, name: str = "group") -> Storage[Any]:
         """Opens the store and a log in it."""
         return self.open().log(identity(name))
 
-    def reopened(self, log: Storage[Any], name: str = "group") -> Storage[Any]:
+    def close(self) -> None:
+        """Closes every opening of this trial that is open."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def reopened(self, name: str = "group") -> Storage[Any]:
         """The same log after its store was closed and opened again."""
-        log.environment.close()
-        return self.open().log(identity(name))
+        self.close()
+        return self.log(name)
 
     def another(self, name: str) -> Path:
         """One more empty directory of this trial."""

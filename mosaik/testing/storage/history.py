@@ -10,18 +10,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from hashlib import blake2s
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from mosaik.primitives.durable import Anchor, WriteBatch
-from mosaik.primitives.entry import Entry
+from mosaik.primitives.entry import Entry, join_sealed, unseal
 from mosaik.primitives.errors import StorageError
 from mosaik.primitives.membership import Replica
 from mosaik.storage import Storage, StorageEnvironment
 from mosaik.testing.storage.ground import entries, identity
 
-__all__ = ["LOGS", "History", "LogView", "Reading", "State", "Step", "read"]
+__all__ = [
+    "LOGS",
+    "Contradiction",
+    "History",
+    "LogView",
+    "Part",
+    "Reading",
+    "State",
+    "Step",
+    "decode_part",
+    "encode_part",
+    "fingerprint",
+    "look",
+    "read",
+]
 
 #: The logs of a history, by name.
 LOGS: Final = ("a", "b")
@@ -59,6 +74,7 @@ class Part(NamedTuple):
     """One log's part of a step: a batch, without what only the opened log knows."""
 
     vote: bytes = b""
+    reset_to: Anchor | None = None
     truncate_from: int | None = None
     entries: tuple[Entry[Any], ...] = ()
     prune_to: int | None = None
@@ -72,6 +88,7 @@ class Part(NamedTuple):
             state = msgspec.structs.replace(log.hard_state, term=term, voted_for=candidate)
         return WriteBatch(
             hard_state=state,
+            reset_to=self.reset_to,
             truncate_from=self.truncate_from,
             entries=self.entries,
             prune_to=self.prune_to,
@@ -82,6 +99,8 @@ class Part(NamedTuple):
         term, vote, anchor, held = view
         if self.vote:
             term, vote = term + 1, self.vote
+        if self.reset_to is not None:
+            anchor, held = self.reset_to, ()
         if self.truncate_from is not None:
             held = tuple(entry for entry in held if entry.index < self.truncate_from)
         held += self.entries
@@ -91,6 +110,33 @@ class Part(NamedTuple):
             ).tail
             held = tuple(entry for entry in held if entry.index > self.prune_to)
         return LogView(term, vote, anchor, held)
+
+
+def encode_part(part: Part) -> str:
+    """A part as text, for another process."""
+    sealed = [entry.sealed for entry in part.entries]
+    return msgspec.json.encode(part._replace(entries=())._asdict() | {"entries": sealed}).decode()
+
+
+def decode_part(text: str) -> Part:
+    """What `encode_part` made a text of."""
+    wire = msgspec.json.decode(text, type=_WirePart)
+    run = tuple(unseal(sealed) for sealed in wire.entries)
+    return Part(wire.vote, wire.reset_to, wire.truncate_from, run, wire.prune_to)
+
+
+class _WirePart(msgspec.Struct, frozen=True):
+    vote: bytes
+    reset_to: Anchor | None
+    truncate_from: int | None
+    entries: tuple[bytes, ...]
+    prune_to: int | None
+
+
+def fingerprint(view: LogView) -> str:
+    """A short text that differs when anything does that a log shows; begins with what people ask first."""
+    content = join_sealed(view.entries) + repr(view[:3]).encode()
+    return f"{view.anchor.index}-{view.tail.index}:{blake2s(content, digest_size=8).hexdigest()}"
 
 
 #: One commit: a part for each log that takes part in it.
@@ -228,7 +274,7 @@ class Reading(msgspec.Struct, frozen=True):
         return f"{self.outcome}{where}" + (f": {self.detail}" if self.detail else "")
 
 
-class _Contradiction(Exception):
+class Contradiction(Exception):
     """A log tells two things about itself."""
 
 
@@ -237,10 +283,10 @@ def read(open_: Callable[[], StorageEnvironment], history: History, limit: int) 
     try:
         environment = open_()
         logs = [environment.log(identity(name)) for name in LOGS]
-        views = tuple(_view(log) for log in logs)
+        views = tuple(look(log) for log in logs)
     except StorageError as error:
         return Reading("refused", detail=f"{type(error).__name__}: {error}")
-    except _Contradiction as error:
+    except Contradiction as error:
         return Reading("different", detail=str(error))
     except Exception as error:  # noqa: BLE001  # whatever a store raises is its answer
         return Reading("untyped", detail=f"{type(error).__name__}: {error}")
@@ -281,30 +327,28 @@ def _fits(log: Storage[Any], view: LogView, right: LogView) -> bool:
     return view == kept and follows and log.suspect.end >= right.tail.index
 
 
-def _view(log: Storage[Any]) -> LogView:
+def look(log: Storage[Any]) -> LogView:
     """Reads a log in every way there is.
 
     Raises:
-        _Contradiction: one way tells something else than another.
+        Contradiction: one way tells something else than another.
         CorruptEntry: an entry is damaged.
     """
     anchor, tail, hard = log.anchor, log.tail, log.hard_state
     held = tuple(log.get_range(0, _ALL))
     view = LogView(hard.term, hard.voted_for.peer if hard.voted_for else b"", anchor, held)
     if [entry.index for entry in held] != list(range(anchor.index + 1, tail.index + 1)):
-        raise _Contradiction(
+        raise Contradiction(
             f"a log from {anchor.index} to {tail.index} gives {[entry.index for entry in held]}"
         )
     if view.tail != tail or log.last() != tail.cursor or log.available().end != tail.index:
-        raise _Contradiction(
-            f"tail {tail}, last {log.last()}, {log.available()}, entries to {view}"
-        )
+        raise Contradiction(f"tail {tail}, last {log.last()}, {log.available()}, entries to {view}")
     for entry in held:
         if log.term_at(entry.index) != entry.term:
-            raise _Contradiction(
+            raise Contradiction(
                 f"entry {entry.index} has term {entry.term}, and term_at says {log.term_at(entry.index)}"
             )
     for entry in held[:1] + held[-1:]:
         if log.get(entry.index) != entry:
-            raise _Contradiction(f"get({entry.index}) is not what get_range gives")
+            raise Contradiction(f"get({entry.index}) is not what get_range gives")
     return view

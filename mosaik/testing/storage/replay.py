@@ -49,6 +49,7 @@ class Replay:
         self.disk: Final = Disk()
         self._root = str(root)
         self._files: dict[int, _File] = {}
+        self._unheard: Call | None = None
 
     def process(self, calls: Iterable[Call]) -> Self:
         """Follows another process, from before it opened the store.
@@ -59,8 +60,14 @@ class Replay:
         self._files = {}
         return self.more(calls)
 
-    def more(self, calls: Iterable[Call]) -> Self:
-        """Follows the same process further."""
+    def more(self, calls: Iterable[Call], unheard: Call | None = None) -> Self:
+        """Follows the same process further.
+
+        Args:
+            unheard: one of the calls, of which it is assumed that it made nothing durable, but failed, and
+                that the process died before it could act on that.
+        """
+        self._unheard = unheard
         for call in calls:
             try:
                 self._follow(call)
@@ -198,7 +205,7 @@ class Replay:
         if file.synchronous:
             file.node.synced = True
             self.disk.note(f"the end of {call}")
-            self.disk.settle({change.number}, Lasting.DURABLE)
+            self.disk.settle({change.number}, self._lasting(call))
 
     _do_writev = _do_pwrite64 = _do_pwritev = _do_pwritev2 = _do_write
 
@@ -254,5 +261,8 @@ class Replay:
 
     def _sync(self, nodes: list[Node], call: Call) -> None:
         self.disk.note(f"the end of {call}")
-        lasting = Lasting.DURABLE if call.result >= 0 else Lasting.DOUBTFUL
-        self.disk.sync(nodes, call.began, lasting)
+        self.disk.sync(nodes, call.began, self._lasting(call))
+
+    def _lasting(self, call: Call) -> Lasting:
+        failed = call.result < 0 or call is self._unheard
+        return Lasting.DOUBTFUL if failed else Lasting.DURABLE

@@ -92,7 +92,7 @@ def rule(
 
 
 def rules(mark: Mark | None = None) -> Sequence[Rule]:
-    """All rules, or those of one mark, in the order in which they are best tried."""
+    """All rules, or those of one mark; first what every store owes, then by mark and id."""
     import_module("mosaik.testing.storage.rulebook")  # they register themselves
-
-    return [each for each in _rules.values() if mark is None or each.mark is mark]
+    chosen = [each for each in _rules.values() if mark is None or each.mark is mark]
+    return sorted(chosen, key=lambda each: (list(Mark).index(each.mark), each.id))

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from hashlib import blake2s
 from pathlib import Path
+from typing import Final
 
 from mosaik.storage import Description, StorageEnvironment, open_storage
 
-__all__ = ["PEER", "Subject"]
+__all__ = ["PEER", "Subject", "data_dir"]
 
 #: The node as which the kit opens stores.
 PEER = b"k" * 32
+#: What stands between a URL's user and its host.
+_PASSWORD: Final = re.compile(r"(://[^/?:@]*:)[^/?]*@")
+
+
+def data_dir(url: str, place: str | Path) -> str | Path | None:
+    """The node's data directory: the place, if the URL means a store that lies in it.
+
+    What a node notes there of a store on a server is not that store.
+    """
+    return place if "://" not in url or str(place) in url else None
 
 
 class Subject:
@@ -32,12 +44,18 @@ class Subject:
     def url(self, place: Path, query: str = "") -> str:
         """Where the store of this place is, with more options in its query."""
         name = blake2s(str(place).encode(), digest_size=10).hexdigest()
-        text = self.template.format(place=place, name=f"kit{name}")
+        text = self.template.replace("{place}", str(place)).replace("{name}", f"kit{name}")
         return text + ("&" if "?" in text else "?") * bool(query) + query
+
+    @property
+    def shown(self) -> str:
+        """The template, without a password."""
+        return _PASSWORD.sub(r"\1***@", self.template)
 
     def open(self, place: Path, *, peer: bytes = PEER, query: str = "") -> StorageEnvironment:
         """Opens the store of this place, making it the first time."""
-        return open_storage(self.url(place, query), peer=peer, data_dir=place)
+        url = self.url(place, query)
+        return open_storage(url, peer=peer, data_dir=data_dir(url, place))
 
     def describe(self) -> Description:
         """What an opened store says of itself; that is what the kit holds it to."""
@@ -72,4 +90,4 @@ class Subject:
         del place
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.template!r})"
+        return f"{type(self).__name__}({self.shown!r})"

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from mosaik.testing.storage.rule import NotAttested
 from mosaik.testing.storage.workers import Worker
 
-__all__ = ["FULL", "SYNCS", "WRITES", "Call", "Opened", "needs_tracer", "traced"]
+__all__ = ["FULL", "SYNCS", "WRITES", "Call", "Opened", "needs_tracer", "synchronous", "traced"]
 
 WRITES: Final = ("write", "writev", "pwrite64", "pwritev", "pwritev2")
 SYNCS: Final = ("fsync", "fdatasync", "msync")
@@ -39,9 +39,9 @@ _PATIENCE: Final = 10
 _LINE: Final = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+|\?)(.*)")
 _BEGUN: Final = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>")
 _RESUMED: Final = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)")
-_TEXT: Final = r'"((?:\\x[0-9a-f]{2})*)"'
 _DESCRIPTOR: Final = re.compile(r"(-?\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>(\(deleted\))?")
-_STRING: Final = re.compile(_TEXT)
+_STRING: Final = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+_QUOTED: Final = re.compile(r'"[^"]*"')  # all in hexadecimal, so that no quote stands within
 _NUMBER: Final = re.compile(r"(?<![\w.])(?:0x[0-9a-f]+|-?\d+)\b")
 
 
@@ -84,7 +84,7 @@ class Call(NamedTuple):
     @property
     def descriptors(self) -> Sequence[Opened]:
         """Those among the arguments, in their order."""
-        return [_opened(found) for found in _DESCRIPTOR.finditer(self.text)]
+        return [_opened(found) for found in _DESCRIPTOR.finditer(self._bare)]
 
     @property
     def strings(self) -> Sequence[bytes]:
@@ -94,8 +94,12 @@ class Call(NamedTuple):
     @property
     def numbers(self) -> Sequence[int]:
         """The plain numbers among the arguments, in their order."""
-        bare = _STRING.sub("", _DESCRIPTOR.sub("", self.text))
-        return [_number(found) for found in _NUMBER.findall(bare)]
+        return [_number(found) for found in _NUMBER.findall(_DESCRIPTOR.sub("", self._bare))]
+
+    @property
+    def _bare(self) -> str:
+        """The arguments without the content of strings, which may be long."""
+        return _QUOTED.sub('""', self.text)
 
     @property
     def said(self) -> str:
@@ -119,6 +123,15 @@ def _bytes(text: str) -> bytes:
 def _opened(found: re.Match[str]) -> Opened:
     number = -1 if found[1] == "AT_FDCWD" else int(found[1])
     return Opened(number, _bytes(found[2]).decode(errors="surrogateescape"), bool(found[3]))
+
+
+def synchronous(calls: Iterable[Call]) -> set[tuple[int, str]]:
+    """Descriptors and paths whose writes return when the disk has them."""
+    return {
+        (call.opened.number, call.opened.path)
+        for call in calls
+        if call.opened is not None and "SYNC" in call.text.rpartition('"')[2]
+    }
 
 
 @cache

@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from mosaik.testing.storage.rulebook import corruption, errors, kill, log, power
+from mosaik.testing.storage.rulebook import (  # the order in which they are best tried
+    batch,
+    corruption,
+    errors,
+    group,
+    hard,
+    ident,
+    kill,
+    log,
+    model,
+    power,
+    read,
+)
 
-__all__ = ["corruption", "errors", "kill", "log", "power"]
+__all__ = [
+    "batch",
+    "corruption",
+    "errors",
+    "group",
+    "hard",
+    "ident",
+    "kill",
+    "log",
+    "model",
+    "power",
+    "read",
+]

@@ -133,5 +133,5 @@ def damaged_server(ground: Ground) -> None:
         if damage is None:
             raise NotAttested("nobody has told the kit how to damage what is not in files here")
         found = ground.fork().read(SEED, LAST, url, place)
-        if found.outcome != "refused":
+        if found.outcome not in {"refused", "suspect"}:
             raise Broken(f"{damage}: it gives {found}")

@@ -2,121 +2,41 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from itertools import count
+from typing import Final
 
 from mosaik.primitives.errors import ConfigError, StorageFull
-from mosaik.testing.storage.crash import crashes, extremes, sample
-from mosaik.testing.storage.disk import Moment
+from mosaik.testing.storage.crash import lay_out
 from mosaik.testing.storage.ground import Ground, entries, identity
-from mosaik.testing.storage.history import Reading
-from mosaik.testing.storage.replay import Replay
 from mosaik.testing.storage.rule import Broken, Mark, NotApplicable, NotAttested, rule
 from mosaik.testing.storage.rulebook.kill import expect, last_of, require_poisoned
-from mosaik.testing.storage.survey import Survey
-from mosaik.testing.storage.trace import FULL, WRITES, Call, traced
-from mosaik.testing.storage.workers import Worker
+from mosaik.testing.storage.rulebook.strike import (
+    STEP,
+    Strike,
+    died_unheard,
+    lose_power,
+    read,
+    strikes,
+)
+from mosaik.testing.storage.survey import files
+from mosaik.testing.storage.trace import FULL, SYNCS, WRITES, traced
 
 __all__: list[str] = []
 
-#: The step whose commit meets the error: it appends to one log, and truncates the other.
-_STEP: Final = 9
-#: Disks that are tried after each fault.
-_TRIED: Final = 12
 #: A file descriptor more each time, until the store opens.
 _DESCRIPTORS: Final = 64
-_SYNCS: Final = ("fsync", "fdatasync", "msync")
 
 
-class _Strike(NamedTuple):
-    """A commit that met an error.
-
-    Attributes:
-        worker: who made it, and is still there.
-        said: what it said of it.
-        place: where the store is.
-        before, struck: the calls until then, and of the commit.
-        fault: what was done, for people.
-    """
-
-    worker: Worker
-    said: str
-    place: Path
-    before: Sequence[Call]
-    struck: Sequence[Call]
-    fault: str
-
-
-def _prepared(ground: Ground) -> tuple[Worker, Path, list[Call]]:
-    """A store of its own, just before the step."""
-    place = ground.quick("error")
-    worker = ground.fork()
-    with traced(worker) as calls:
-        worker.do("open", ground.subject.url(place), str(place))
-        if not ground.subject.files(place):
-            raise NotApplicable(
-                "the store keeps no files here for which the system could refuse a call"
-            )
-        worker.run(ground.seed, 1, _STEP - 1)
-        worker.do("idle")  # so that the truncation has a mark to lower
-    return worker, place, calls
-
-
-def _faults(ground: Ground, names: Sequence[str], error: str, most: int) -> Iterator[str]:
-    """Faults of the calls that the step's commit makes on the store's files: of each name the first ones
-    and the last."""
-    worker, place, _ = _prepared(ground)
-    with traced(worker) as calls:
-        worker.run(ground.seed, _STEP, 1)
-    worker.close()
-    counts: Counter[tuple[int, str]] = Counter()
-    chances: dict[str, list[int]] = {}
-    for call in calls:
-        if call.name in names and call.result >= 0:
-            counts[call.thread, call.name] += 1  # as the tracer counts, wherever a call goes
-            opened = call.descriptors
-            if not opened or Path(opened[0].path).is_relative_to(place):
-                chances.setdefault(call.name, []).append(counts[call.thread, call.name])
-    if not chances:
-        raise NotAttested(f"a commit makes none of the calls {', '.join(names)}")
-    for name, numbers in chances.items():
-        for when in sorted({*numbers[:most], numbers[-1]}):
-            yield f"{name}:error={error}:when={when}"
-
-
-def _strikes(ground: Ground, names: Sequence[str], error: str, most: int = 2) -> Iterator[_Strike]:
-    for fault in _faults(ground, names, error, most):
-        worker, place, before = _prepared(ground)
-        with traced(worker, fault) as struck:
-            worker.tell("run", ground.seed, _STEP, 1)
-            said = worker.until("ran")[-2]
-        if not any(call.injected for call in struck):
-            raise NotAttested(f"{fault} did not happen")
-        yield _Strike(worker, said, place, before, struck, fault)
-        worker.close()
-
-
-def _read(ground: Ground, place: Path) -> Reading:
-    """What another process finds in the store."""
-    reader = ground.fork()
-    found = reader.read(ground.seed, _STEP + 1, ground.subject.url(place), place)
-    reader.close()
-    return found
-
-
-def _require_poison(ground: Ground, strike: _Strike) -> None:
+def _require_poison(ground: Ground, strike: Strike) -> None:
     """The commit failed and ended the opening; what it wrote is there wholly or not at all."""
-    if not strike.said.startswith(f"failed {_STEP} StoragePoisoned"):
+    if not strike.said.startswith(f"failed {STEP} StoragePoisoned"):
         raise Broken(f"after {strike.fault}: {strike.said}")
-    require_poisoned(strike.worker, ground.seed, _STEP + 1)
-    served = strike.worker.read(ground.seed, _STEP, "", strike.place)
+    require_poisoned(strike.worker, ground.seed, STEP + 1)
+    served = strike.worker.read(ground.seed, STEP, "", strike.place)
     if not (served.outcome == "refused" and served.detail.startswith("StoragePoisoned")):
         raise Broken(f"after {strike.fault} the poisoned opening still serves: {served}")
     strike.worker.kill()
-    expect(_read(ground, strike.place), _STEP - 1, _STEP, f"after {strike.fault}")
+    expect(read(ground, strike.place), STEP - 1, STEP, f"after {strike.fault}")
 
 
 @rule(
@@ -126,7 +46,7 @@ def _require_poison(ground: Ground, strike: _Strike) -> None:
     Mark.POWER_SAFE,
 )
 def sync_fails(ground: Ground) -> None:
-    for strike in _strikes(ground, _SYNCS, "EIO"):
+    for strike in strikes(ground, SYNCS, "EIO"):
         _require_poison(ground, strike)
 
 
@@ -136,36 +56,25 @@ def sync_fails(ground: Ground) -> None:
     Mark.POWER_SAFE,
 )
 def shown_after_failed_sync(ground: Ground) -> None:
-    for strike in _strikes(ground, _SYNCS, "EIO"):
+    for strike in strikes(ground, SYNCS, "EIO"):
         strike.worker.kill()
-        reader = ground.fork()
-        url = ground.subject.url(strike.place)
-        with traced(reader) as reading:
-            shown = reader.read(ground.seed, _STEP, url, strike.place)
-            reader.kill()
-        least = last_of([strike.said], "ack", _STEP - 1)
-        expect(shown, least, _STEP, f"after {strike.fault}")
-        replay = Replay(strike.place).process(strike.before).more(strike.struck)
-        known = len(replay.disk.moments)
-        end = replay.process(reading).disk.note("anything after the store was read")
-        _lose_power(ground, strike, replay.disk.moments[known:-1], shown, least)
-        _lose_power(ground, strike, [end], shown, shown.step)
+        _stays_shown(ground, strike)
+    _stays_shown(ground, died_unheard(ground))
 
 
-def _lose_power(
-    ground: Ground, strike: _Strike, moments: Sequence[Moment], shown: Reading, least: int
-) -> None:
-    """At some of these moments the power fails."""
-    survey = Survey(ground, strike.place, ground.seed, _STEP)
-    rng = random.Random(ground.seed)
-    every = [*extremes(moments), *crashes(moments, rng)]
-    for crash in sample(every, _TRIED, rng):
-        found = survey.found(crash.tree)
-        when = f"after {strike.fault} and an opening that gave {shown}, {crash}"
-        expect(found, least, _STEP, when)
-        if found.stores != shown.stores:
-            raise Broken(f"{when}: the logs have other store ids, as if they were new")
-    survey.close()
+def _stays_shown(ground: Ground, strike: Strike) -> None:
+    """What the next opening shows outlives a loss of power, and so does what was acknowledged before."""
+    least = strike.acknowledged
+    reader = ground.fork()
+    with traced(reader) as reading:
+        shown = reader.read(ground.seed, STEP, ground.subject.url(strike.place), strike.place)
+        reader.kill()
+    expect(shown, least, STEP, f"after {strike.fault}")
+    replay = strike.replay()
+    known = len(replay.disk.moments)
+    end = replay.process(reading).disk.note("anything after the store was read")
+    lose_power(ground, strike, replay.disk.moments[known:-1], shown, least)
+    lose_power(ground, strike, [end], shown, shown.step)
 
 
 @rule(
@@ -174,10 +83,10 @@ def _lose_power(
     Mark.POWER_SAFE,
 )
 def write_fails(ground: Ground) -> None:
-    for strike in _strikes(ground, WRITES, "EIO"):
-        if strike.said == f"ack {_STEP}":
+    for strike in strikes(ground, WRITES, "EIO"):
+        if strike.said == f"ack {STEP}":
             strike.worker.kill()
-            expect(_read(ground, strike.place), _STEP, _STEP, f"after {strike.fault}")
+            expect(read(ground, strike.place), STEP, STEP, f"after {strike.fault}")
         else:
             _require_poison(ground, strike)
 
@@ -189,19 +98,19 @@ def write_fails(ground: Ground) -> None:
     Mark.POWER_SAFE,
 )
 def disk_full(ground: Ground) -> None:
-    for strike in _strikes(ground, FULL, "ENOSPC"):
-        if strike.said.startswith(f"failed {_STEP} StoragePoisoned"):
+    for strike in strikes(ground, FULL, "ENOSPC"):
+        if strike.said.startswith(f"failed {STEP} StoragePoisoned"):
             _require_poison(ground, strike)
             continue
-        if strike.said.startswith(f"failed {_STEP} StorageFull"):
+        if strike.said.startswith(f"failed {STEP} StorageFull"):
             url = ground.subject.url(strike.place)
-            found = strike.worker.read(ground.seed, _STEP, url, strike.place)
-            expect(found, _STEP - 1, _STEP - 1, f"refused after {strike.fault}")
-            strike.worker.run(ground.seed, _STEP, 1)
-        elif strike.said != f"ack {_STEP}":
+            found = strike.worker.read(ground.seed, STEP, url, strike.place)
+            expect(found, STEP - 1, STEP - 1, f"refused after {strike.fault}")
+            strike.worker.run(ground.seed, STEP, 1)
+        elif strike.said != f"ack {STEP}":
             raise Broken(f"after {strike.fault}: {strike.said}")
         strike.worker.kill()
-        expect(_read(ground, strike.place), _STEP, _STEP, f"after {strike.fault}")
+        expect(read(ground, strike.place), STEP, STEP, f"after {strike.fault}")
 
 
 @rule(
@@ -221,15 +130,15 @@ def file_too_large(ground: Ground) -> None:
     worker.do("file_size", max(sizes))
     worker.tell("run", seed, 13, steps)
     said = worker.until("ran")
-    if not said[-2].startswith("failed"):
-        raise NotApplicable(f"{steps} commits make no file longer than the longest was")
-    error = said[-2].split()[2].rstrip(":")
-    if error not in {"StorageFull", "StoragePoisoned"}:
-        raise Broken(f"a file could not grow: {said[-2]}")
+    failed = said[-2] if said[-2].startswith("failed") else ""
+    if failed and failed.split()[2].rstrip(":") not in {"StorageFull", "StoragePoisoned"}:
+        raise Broken(f"a file could not grow: {failed}")
     worker.kill()
     least, most = last_of(said, "ack", 12), last_of(said, "begin", 12)
     reader = ground.fork()
-    expect(reader.read(seed, most, url, place), least, most, f"a file could not grow: {error}")
+    expect(reader.read(seed, most, url, place), least, most, f"a file could not grow: {said[-2]}")
+    if not failed:
+        raise NotApplicable(f"{steps} commits make no file longer than the longest was")
 
 
 @rule("ERR-06", "Too many open files make an opening fail with a typed error, and do no harm.")
@@ -242,15 +151,15 @@ def too_many_files(ground: Ground) -> None:
     if not ground.subject.files(place):
         raise NotApplicable("the store keeps no files here")
     writer.do("close")
-    for count in range(_DESCRIPTORS):
+    for room in range(_DESCRIPTORS):
         opener = ground.fork()
-        opener.do("descriptors", count)
+        opener.do("descriptors", room)
         answer = opener.ask("open", url, str(place))
         opener.close()
         if answer == "opened":
             break
         if not answer.startswith("refused"):
-            raise Broken(f"with room for {count} open files: {answer}")
+            raise Broken(f"with room for {room} open files: {answer}")
     reader = ground.fork()
     expect(reader.read(seed, steps, url, place), steps, steps, "after too many open files")
 
@@ -314,3 +223,46 @@ def map_full(ground: Ground) -> None:
     if not kept or log.get_range(1, log.tail.index) != kept:
         raise Broken(f"{len(kept)} entries were acknowledged, and the log ends at {log.last()}")
     log.append(entries(1, log.tail, size=50_000))
+
+
+@rule(
+    "ERR-09",
+    "An opening in which a sync fails is refused with a typed error, or what it shows is on the disk; the "
+    "next one shows all that was acknowledged.",
+    Mark.POWER_SAFE,
+)
+def opening_fails_to_sync(ground: Ground) -> None:
+    strike = died_unheard(ground)  # so that there is something that is not yet on the disk
+    left = files(strike.place)
+    tried = 0
+    for name in SYNCS:
+        for number in count(1):
+            lay_out(left, strike.place)
+            if not _open_badly(ground, strike, f"{name}:error=EIO:when={number}"):
+                break
+            tried += 1
+    if not tried:
+        raise NotApplicable("an opening makes no sync that could fail")
+
+
+def _open_badly(ground: Ground, strike: Strike, fault: str) -> bool:
+    """Opens the store with a fault, and then without; answers whether the fault happened."""
+    opener, reader, least = ground.fork(), ground.fork(), strike.acknowledged
+    url = ground.subject.url(strike.place)
+    with traced(opener, fault) as opening:
+        shown = opener.read(ground.seed, STEP, url, strike.place)
+        opener.kill()
+    if not any(call.injected for call in opening):
+        return False
+    strike = strike._replace(fault=f"{strike.fault} and {fault}")
+    replay = strike.replay().process(opening)
+    if shown.outcome != "refused":
+        expect(shown, least, STEP, f"after {strike.fault}")
+        lose_power(ground, strike, [replay.disk.note("anything after it")], shown, shown.step)
+    with traced(reader) as reading:
+        again = reader.read(ground.seed, STEP, url, strike.place)
+        reader.kill()
+    expect(again, max(least, shown.step), STEP, f"after {strike.fault}, opened again")
+    end = replay.process(reading).disk.note("anything after the store was read")
+    lose_power(ground, strike, [end], again, again.step)
+    return True

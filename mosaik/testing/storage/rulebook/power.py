@@ -18,7 +18,7 @@ from mosaik.testing.storage.ground import Ground
 from mosaik.testing.storage.replay import Replay
 from mosaik.testing.storage.rule import Broken, Mark, NotAttested, rule
 from mosaik.testing.storage.survey import Survey, files
-from mosaik.testing.storage.trace import SYNCS, WRITES, Call, traced
+from mosaik.testing.storage.trace import SYNCS, WRITES, Call, synchronous, traced
 
 __all__ = ["Recording", "record", "survive"]
 
@@ -46,11 +46,7 @@ class Recording(NamedTuple):
     @property
     def synchronous(self) -> set[tuple[int, str]]:
         """Descriptors and paths whose writes return when the disk has them."""
-        return {
-            (call.opened.number, call.opened.path)
-            for call in self.calls
-            if call.opened is not None and "SYNC" in call.text.rpartition('"')[2]
-        }
+        return synchronous(self.calls)
 
 
 def record(ground: Ground) -> Recording:

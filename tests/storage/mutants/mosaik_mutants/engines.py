@@ -6,12 +6,13 @@ import errno
 import mmap
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
 
-from mosaik.storage import Change
+from mosaik.storage import Capability, Change, Description
 from mosaik.storage.memory import MemoryEngine
 
 from .journal import JournalEngine, frame, made_of
@@ -35,6 +36,53 @@ class TruncatesLazily(JournalEngine):
             MemoryEngine.commit(self, changes)
         else:
             super().commit(changes)
+
+
+class CutsLast(JournalEngine):
+    """Puts new rows before it removes the old ones, and some of the new with them."""
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        self.write(frame(changes))
+        self.sync()
+        self.replay(changes)
+
+    def replay(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            super().replay([replace(change, delete_from=None)])
+            super().replay([Change(log=change.log, delete_from=change.delete_from)])
+
+
+class KeepsTails(JournalEngine):
+    """Does not repeat, when it is opened again, what was cut off."""
+
+    def open(self) -> None:
+        self.replay = self.replay_without_cuts  # type: ignore[method-assign]
+        super().open()
+        del self.replay
+
+    def replay_without_cuts(self, changes: Sequence[Change]) -> None:
+        MemoryEngine.commit(self, [replace(each, delete_from=None) for each in changes])
+
+
+class Buffers(JournalEngine):
+    """Writes a commit when the next one comes, and the last one never."""
+
+    waiting: Sequence[Change] | None = None
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        if self.waiting is not None:
+            self.write(frame(self.waiting))
+            self.sync()
+        self.waiting = changes
+        MemoryEngine.commit(self, changes)
+
+
+class DeniesSharing(JournalEngine):
+    """Syncs once for all logs of a commit, and does not say so."""
+
+    def describe(self) -> Description:
+        told = super().describe()
+        return replace(told, capabilities=told.capabilities - {Capability.SHARED_SYNC})
 
 
 class ForgetsDirectory(JournalEngine):
@@ -152,6 +200,23 @@ class ServesUnsynced(JournalEngine):
         os.ftruncate(self.file, self.size)
 
 
+class SyncsAsItLies(ServesUnsynced):
+    """Syncs what it opens; but no sync writes what an earlier one failed to write."""
+
+    def settle(self) -> None:
+        super().settle()
+        os.fsync(self.file)
+        self.sync_directory()
+
+
+class SettlesRegardless(JournalEngine):
+    """Opens although what it wrote anew could not be synced."""
+
+    def sync_new(self) -> None:
+        with suppress(OSError):
+            super().sync_new()
+
+
 class RewritesInPlace(JournalEngine):
     """Empties the journal before it writes it anew."""
 
@@ -161,6 +226,27 @@ class RewritesInPlace(JournalEngine):
         self.write(everything)
         os.fsync(self.file)
         self.sync_directory()
+
+
+class OpensSlowly(RewritesInPlace):
+    """Takes its time between emptying the journal and writing it anew."""
+
+    def write(self, data: bytes) -> None:
+        if self.size == 0:
+            time.sleep(0.2)
+        super().write(data)
+
+
+class FallsBack(JournalEngine):
+    """Keeps the journal of the opening before, and takes it when the newer one is gone."""
+
+    def open(self) -> None:
+        older = self.path.with_name("journal.old")
+        if self.path.exists():
+            older.write_bytes(self.path.read_bytes())
+        elif older.exists():
+            older.rename(self.path)
+        super().open()
 
 
 class DropsAfterDamage(JournalEngine):
@@ -175,6 +261,17 @@ class DiesOfDamage(JournalEngine):
 
     def damaged(self, at: int) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class DiesOfHoles(JournalEngine):
+    """Is killed by a last frame that is as long as it should be, and yet not whole."""
+
+    def body(self, content: bytes, at: int, *, torn: bool = False) -> bytes | None:
+        whole = super().body(content, at, torn=torn)
+        length = int.from_bytes(content[at : at + 4], "big")
+        if whole is None and length and at + 8 + length == len(content):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return whole
 
 
 class Maps(JournalEngine):
@@ -201,17 +298,26 @@ class Trusts(JournalEngine):
 
 acks_early = made_of("journal-acks-early", AcksEarly)
 acks_full = made_of("journal-acks-full", AcksFull)
+buffers = made_of("journal-buffers", Buffers)
+cuts_last = made_of("journal-cuts-last", CutsLast)
+denies_sharing = made_of("journal-denies-sharing", DeniesSharing)
+dies_of_holes = made_of("journal-dies-of-holes", DiesOfHoles)
 dies_of_damage = made_of("journal-dies-of-damage", DiesOfDamage)
 forgets_directory = made_of("journal-forgets-directory", ForgetsDirectory)
 forgets_vote = made_of("journal-forgets-vote", ForgetsVote)
 half_commits = made_of("journal-half-commits", HalfCommits)
+keeps_tails = made_of("journal-keeps-tails", KeepsTails)
 maps = made_of("journal-maps", Maps)
 mixes_groups = made_of("journal-mixes-groups", MixesGroups)
+opens_slowly = made_of("journal-opens-slowly", OpensSlowly)
 rewrites_in_place = made_of("journal-rewrites-in-place", RewritesInPlace)
 serves_unsynced = made_of("journal-serves-unsynced", ServesUnsynced)
+settles_regardless = made_of("journal-settles-regardless", SettlesRegardless)
 shares_rows = made_of("journal-shares-rows", SharesRows)
 splits_batches = made_of("journal-splits-batches", SplitsBatches)
 swallows_errors = made_of("journal-swallows-errors", SwallowsErrors)
 swallows_writes = made_of("journal-swallows-writes", SwallowsWrites)
+syncs_as_it_lies = made_of("journal-syncs-as-it-lies", SyncsAsItLies)
+trusts = made_of("journal-trusts", Trusts)
 tries_again = made_of("journal-tries-again", TriesAgain)
 truncates_lazily = made_of("journal-truncates-lazily", TruncatesLazily)

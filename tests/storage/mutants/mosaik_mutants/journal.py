@@ -87,9 +87,12 @@ class JournalEngine(MemoryEngine):
         fresh = self.path.with_name("journal.new")
         self.file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.write(everything)
-        os.fsync(self.file)
+        self.sync_new()
         fresh.rename(self.path)
         self.sync_directory()
+
+    def sync_new(self) -> None:
+        os.fsync(self.file)
 
     def everything(self) -> list[Change]:
         return [

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.entry import Entry, EntryKind
@@ -18,13 +22,14 @@ from mosaik.storage import (
     Storage,
     StorageEnvironment,
     StorageURL,
+    SyncMode,
 )
 from mosaik.storage.log import EngineLog
 from mosaik.storage.opening import Beside, engine_environment
 from mosaik.storage.plugin import Place
-from mosaik.storage.rows import all_rows
+from mosaik.storage.rows import HEAD_SIZE, all_rows
 
-from .engines import DropsAfterDamage, Trusts
+from .engines import Buffers, DropsAfterDamage, FallsBack, Trusts
 from .journal import JournalEngine, Options
 
 _HEADER = struct.Struct(">BBHIQQQII")
@@ -119,6 +124,68 @@ class AcceptsGaps(Environment):
         return bool(batch.entries) and batch.entries[0].index > log.tail.index + 1
 
 
+class TakesSecondVotes(Environment):
+    """Forgets for whom it has voted in a term when it is asked again."""
+
+    def commit(self, batches: Sequence[tuple[Any, WriteBatch[Any]]]) -> None:
+        try:
+            super().commit(batches)
+        except InvalidBatch:
+            log, batch = batches[0]
+            state = batch.hard_state
+            if state is None or state.term != log.hard_state.term or batch.entries:
+                raise
+            super().commit([(log, replace(batch, hard_state=None))])
+
+
+class UnpagedLog(Log):
+    """Gives all that was asked for, however much that is."""
+
+    def get_range(self, first: int, last: int, *, limit: int | None = None) -> list[Entry[Any]]:
+        del limit
+        return self.inner.get_range(first, last)
+
+
+class Unpaged(Environment):
+    """Knows no limit."""
+
+    log_type = UnpagedLog
+
+
+class HoldsBack(Environment):
+    """Lets the second half of a batch be seen when the next one comes."""
+
+    def __init__(self, inner: StorageEnvironment) -> None:
+        super().__init__(inner)
+        self.held: dict[bytes, tuple[Any, Sequence[Entry[Any]]]] = {}
+
+    def commit(self, batches: Sequence[tuple[Any, WriteBatch[Any]]]) -> None:
+        for log, batch in batches:
+            group = log.inner.identity.group
+            waiting = self.held.pop(group, (log, ()))[1]
+            half = len(batch.entries) // 2
+            shown = [*waiting, *batch.entries[: len(batch.entries) - half]]
+            self.held[group] = (log, batch.entries[len(batch.entries) - half :])
+            super().commit([(log, replace(batch, entries=shown))])
+
+    def close(self) -> None:
+        for log, waiting in self.held.values():
+            super().commit([(log, WriteBatch(entries=waiting))])
+        self.held.clear()
+        self.inner.close()
+
+
+class CutsSuspects(Environment):
+    """Removes what is suspect while it still says that it is."""
+
+    def log(self, identity: LogIdentity, decode: Callable[[bytes], Any] | None = None) -> Any:
+        log = super().log(identity, decode)
+        log.suspect = log.inner.suspect
+        if log.suspect is not None:
+            log.write(WriteBatch(truncate_from=log.suspect.start))
+        return log
+
+
 class UncheckedLog(Log):
     """Serves an entry whose checksum is wrong."""
 
@@ -133,7 +200,7 @@ class UncheckedLog(Log):
         inner: Any = self.inner
         with inner.environment.reading(inner.slot) as rows:
             for blob in [blob for run in all_rows(rows) for _, blob in run]:
-                at = 0
+                at = HEAD_SIZE
                 while at < len(blob):
                     _, kind, _, size, index, term, time, previous, checksum = _HEADER.unpack_from(
                         blob, at
@@ -152,7 +219,42 @@ class Unchecked(Environment):
     log_type = UncheckedLog
 
 
+class Careless(Plugin):
+    """Has files of its own, and lets everybody have the system's errors."""
+
+    def open(self, url: StorageURL, options: Options, *, data_dir: Path | None, peer: bytes) -> Any:
+        Path(url.path).mkdir(exist_ok=True)
+        with ExitStack() as notes:
+            for name in "abcdef":
+                notes.enter_context((Path(url.path) / name).open("a"))
+        return super().open(url, options, data_dir=data_dir, peer=peer)
+
+
+class SyncOptions(Struct, frozen=True):
+    """As the built-in backends have it."""
+
+    sync: SyncMode = SyncMode.FULL
+
+
+def _connect_unsynced(place: Place, options: SyncOptions) -> JournalEngine:
+    """Without syncs, a commit waits for the next one."""
+    assert place.path is not None
+    return (Buffers if options.sync is SyncMode.OS else JournalEngine)(place.path)
+
+
 accepts_gaps = Plugin("journal-accepts-gaps", AcceptsGaps)
 admits_all = Plugin("journal-admits-all", lock=False)
+buffers_unsynced = EnginePlugin(
+    "journal-buffers-unsynced",
+    SyncOptions,
+    _connect_unsynced,
+    capabilities=frozenset(Capability),
+)
+careless = Careless("journal-careless")
+cuts_suspects = Plugin("journal-cuts-suspects", CutsSuspects, Trusts)
+falls_back = Plugin("journal-falls-back", engine=FallsBack, watermark=False)
+holds_back = Plugin("journal-holds-back", HoldsBack)
 keeps_no_mark = Plugin("journal-keeps-no-mark", engine=DropsAfterDamage, watermark=False)
+takes_second_votes = Plugin("journal-takes-second-votes", TakesSecondVotes)
+unpaged = Plugin("journal-unpaged", Unpaged)
 unchecked = Plugin("journal-unchecked", Unchecked, Trusts)
