@@ -13,6 +13,8 @@ import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
+from tests.docs.backend_page import is_of_a_file
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Its programs are run as programs, see `test_readme`.
@@ -32,7 +34,8 @@ def blocks(page: Path) -> list[Example]:
     document = Document.parse(
         str(page), CodeBlockParser(language="python", evaluator=lambda _: None)
     )
-    return list(document)
+    # Parts of files are no programs; `test_backend_page` sees to them.
+    return [block for block in document if not is_of_a_file(document.text, block.start)]
 
 
 @pytest.fixture
