@@ -11,7 +11,7 @@ USER_STAMP := $(VENV)/.user-$(KEY)
 DEV_STAMP := $(VENV)/.dev-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench soak clean
+.PHONY: help demo test check fix bench cards soak clean
 
 help:
 	@echo "make demo              three real nodes, a leader killed ten times, nothing lost"
@@ -19,6 +19,7 @@ help:
 	@echo "make check             format, lint, types, imports, docs; changes nothing"
 	@echo "make fix               format and mend what ruff can mend"
 	@echo "make bench             storage, group and peers side by side"
+	@echo "make cards             what each store survives: the report cards of the conformance kit"
 	@echo "make soak PART=...     long runs: consensus, demo; resumable"
 	@echo "make clean             remove the virtual environment and all caches"
 
@@ -47,6 +48,10 @@ fix: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python -m bench $(ARGS)
+
+# Options: make cards ARGS="--backend sqlite --write"
+cards: $(DEV_STAMP)
+	@$(BIN)/python -m tests.cards $(ARGS)
 
 soak: $(DEV_STAMP)
 	@$(BIN)/python -m tests.soak $(PART)

@@ -49,6 +49,7 @@ PARTS = (
             "tests/transport",
             "tests/discovery",
             "tests/network",
+            "tests/linearizability",
             "tests/docs",
             "tests/test_*.py",
         ),

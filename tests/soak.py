@@ -17,7 +17,17 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tests.storage.soak import DAMAGE_ROUNDS, POWER_ROUNDS, SUBJECTS, damage, power
+from tests.docs.follow import follow
+from tests.storage.million import around
+from tests.storage.soak import (
+    DAMAGE_ROUNDS,
+    MODEL_ROUNDS,
+    POWER_ROUNDS,
+    SUBJECTS,
+    damage,
+    model,
+    power,
+)
 
 __all__ = ["PARTS", "SoakPart", "main"]
 
@@ -69,6 +79,16 @@ def _demo(backend: str) -> Callable[[int], Mapping[str, int]]:
     return kill
 
 
+def _million(number: int) -> Mapping[str, int]:
+    """A ring of copies."""
+    return around(STATE / f"million-{number}")
+
+
+def _howto(_: int) -> Mapping[str, int]:
+    """A stranger who has nothing but the page."""
+    return follow(STATE / "howto")
+
+
 def _stalls(number: int) -> Mapping[str, int]:
     """A node starts on a log of ten million entries, on each backend in turn."""
     backends = ("sqlite", "lmdb", "rocksdb")
@@ -84,6 +104,10 @@ PARTS: Final[Mapping[str, SoakPart]] = {
     "lmdb": SoakPart("1,000 leaders killed on LMDB", 40, _demo("lmdb")),
     "rocksdb": SoakPart("1,000 leaders killed on RocksDB", 40, _demo("rocksdb")),
     "stalls": SoakPart("30 replays of 10,000,000 entries without a stall", 30, _stalls),
+    "million": SoakPart(
+        "1,000,000 entries on every durable backend, copied in a ring", 1, _million
+    ),
+    "howto": SoakPart("the how-to for backends, typed into an empty directory", 1, _howto),
     **{
         f"power-{name}": SoakPart(
             f"every disk that a power failure may leave of {POWER_ROUNDS} histories on {name}",
@@ -93,8 +117,16 @@ PARTS: Final[Mapping[str, SoakPart]] = {
         for name in SUBJECTS
     },
     **{
+        f"model-{name}": SoakPart(
+            f"2,000 long sequences of batches, openings and kills on {name}, against plain lists",
+            MODEL_ROUNDS,
+            model(name),
+        )
+        for name in SUBJECTS
+    },
+    **{
         f"damage-{name}": SoakPart(
-            f"every byte of headers and the last batch, and 2,000 others, damaged on {name}",
+            f"every byte of headers, footers and the last batch, and 2,000 others, damaged on {name}",
             DAMAGE_ROUNDS,
             damage(name),
         )

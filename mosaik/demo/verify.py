@@ -14,7 +14,7 @@ from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.testing.cluster import Cluster, ClusterNode
 from mosaik.testing.offline import read_log
 
-__all__ = ["Findings", "check_log", "check_logs_equal", "check_state", "verify"]
+__all__ = ["Findings", "check_answers", "check_log", "check_logs_equal", "check_state", "verify"]
 
 #: Replaying a long log takes a while. Seconds.
 REPLAY: Final = 120.0
@@ -56,6 +56,7 @@ async def verify(cluster: Cluster, ledger: Ledger) -> tuple[Findings, list[Entry
         What is wrong, and the log.
     """
     findings = Findings()
+    check_answers(findings, ledger)
     await cluster.start()
     await cluster.online()
     last = max(ledger.acknowledged.values(), default=0)
@@ -73,6 +74,11 @@ async def verify(cluster: Cluster, ledger: Ledger) -> tuple[Findings, list[Entry
 
 def _read(node: ClusterNode) -> list[Entry[Any]]:
     return read_log(node.storage, data_dir=node.data_dir, command_type=Map(str, str).command_type)
+
+
+def check_answers(findings: Findings, ledger: Ledger) -> None:
+    """What was answered while it ran: no command found that it had been there before."""
+    findings.add("answers", "commands that were applied twice", ledger.twice, lost=True)
 
 
 def check_state(findings: Findings, where: str, state: Mapping[str, str], ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mosaik.demo.load import Ledger
 from mosaik.demo.records import Record, generations, library_records, line_records
 from mosaik.demo.run import store_of_each_node
-from mosaik.demo.verify import Findings, check_log, check_logs_equal, check_state
+from mosaik.demo.verify import Findings, check_answers, check_log, check_logs_equal, check_state
 from mosaik.machines import Map
 from mosaik.primitives.codec import Codec
 from mosaik.primitives.entry import Entry, EntryKind, seal, unseal
@@ -68,6 +68,18 @@ def test_a_state_that_is_wrong(
     check_state(findings, "n", state, ledger)
     assert findings.lost == lost
     assert message in findings.messages[0]
+
+
+def test_a_command_that_was_applied_twice(ledger: Ledger) -> None:
+    findings = Findings()
+    check_answers(findings, ledger)
+    assert findings.messages == []
+    ledger.twice = ["a"]
+    check_answers(findings, ledger)
+    assert (findings.lost, findings.messages) == (
+        {"a"},
+        ["answers: 1 commands that were applied twice: a"],
+    )
 
 
 WRONG_LOGS: list[tuple[tuple[tuple[str, str], ...], set[str], str]] = [

@@ -163,6 +163,26 @@ async def test_a_peer_that_does_not_read_is_cut_off(
     await node.serves()
 
 
+@pytest.mark.parametrize("lingers", [True, False], ids=["", "with the planted bug"])
+async def test_a_peer_that_does_not_read_keeps_no_closed_link(
+    node: Node, monkeypatch: pytest.MonkeyPatch, lingers: bool
+) -> None:
+    """What was queued is sent before the end, but not waited for without end."""
+    monkeypatch.setattr(connection, "LINGER", 0.1 if lingers else 1e9)
+    stranger = await node.raw(client_context())
+    stranger.writer.write(hello())
+    await stranger.reader.readexactly(len(hello()))
+    link = node.links[0]
+    link.send(bytes(16 << 20))
+    assert isinstance(link, tls.TlsLink)
+    lost = link._connection.lost
+    link.close()
+    done, _ = await asyncio.wait([lost], timeout=5.0 if lingers else 0.5)
+    assert bool(done) == lingers
+    stranger.writer.transport.abort()
+    await lost
+
+
 async def test_a_node_that_does_not_read_holds_the_sender_back(node: Node) -> None:
     links: list[Link] = []
     server = TlsTransport(SecretKey.generate(), NETWORK)
