@@ -22,7 +22,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mosaik.consensus import (
     Accepted,
@@ -45,10 +45,10 @@ from mosaik.consensus import (
     Transfer,
     Unbonded,
     View,
-    Write,
 )
 from mosaik.consensus.messages import AppendEntries
 from mosaik.groups.applier import Applier
+from mosaik.groups.attachment import Attachment, Disk
 from mosaik.groups.bond import Bond, Bonds, Ending
 from mosaik.groups.config import GroupConfig
 from mosaik.groups.ingress import Ingress
@@ -61,7 +61,6 @@ from mosaik.groups.wire import BondMessage, Forward, ForwardAccepted, ForwardRef
 from mosaik.machines.machine import StateMachine
 from mosaik.primitives.cursor import Index
 from mosaik.primitives.digest import PeerId
-from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import (
     CorruptEntry,
@@ -72,35 +71,16 @@ from mosaik.primitives.errors import (
     OutcomeUnknown,
     ProtocolViolation,
     StorageError,
-    StorageFull,
 )
 
-__all__ = ["Disk", "Replica"]
+__all__ = ["Replica"]
 
 log = logging.getLogger("mosaik.groups")
 
 Answer = Accepted | Refused | ReadReady | Done
-Outcome = StorageError | None
 
 #: Bytes of entries that are verified in one turn of the event loop: what the largest message carries.
 _STEP_BYTES: Final = 64 * 1024
-#: A write that found the disk full is tried again after these seconds, doubling up to the last.
-_FULL_PAUSE: Final = 0.1
-_LONGEST_FULL_PAUSE: Final = 5.0
-
-
-class Disk(Protocol):
-    """The opened log, worked by its own thread; answers come on the event loop."""
-
-    def write(self, batch: WriteBatch[Any], done: Callable[[Outcome], None]) -> None: ...
-
-    def read(
-        self,
-        first: int,
-        last: int,
-        limit: int,
-        done: Callable[[list[Entry[Any]] | StorageError], None],
-    ) -> None: ...
 
 
 class Replica:
@@ -139,8 +119,7 @@ class Replica:
         self.reads = Reads(machine.query, config.consensus.query_timeout)
         self._loop = asyncio.get_running_loop()
         self._core: Consensus | None = None
-        self._disk: Disk | None = None
-        self._generation = 0
+        self._log: Attachment | None = None
         self._inbox: list[Input] = []
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -150,8 +129,6 @@ class Replica:
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._next_token = 1
         self._ingress = Ingress()
-        #: Why the store takes no writes at the moment; empty while it does.
-        self._no_room = ""
         #: Requests whose outcome nobody can tell once the core is gone.
         self._asked: set[Pending[Done | Refused]] = set()
         self.view: View | None = None
@@ -161,8 +138,15 @@ class Replica:
 
     def attach(self, core: Consensus, disk: Disk) -> None:
         """Runs this core over this log from now on."""
-        self._generation += 1
-        self._core, self._disk = core, disk
+        self._core = core
+        self._log = Attachment(
+            self._name,
+            disk,
+            self._loop,
+            persisted=lambda sequence: self._push(Persisted(sequence)),
+            full=self._full,
+            broken=self._broken,
+        )
         self._inbox = [Bonded(bond.remote) for bond in self._bonds]
         self.view = core.view
         self._core_due = float("-inf")  # its first step says when the next one is due
@@ -171,11 +155,11 @@ class Replica:
 
     def detach(self) -> None:
         """Stops leading, voting and acknowledging at once; nothing that is under way counts."""
-        self._generation += 1
-        self._core = self._disk = self.view = None
+        if self._log is not None:
+            self._log.end()
+        self._core = self._log = self.view = None
         self._core_due = float("inf")
         self._inbox = []
-        self._no_room = ""
         self.applier.detach()
         asked, self._asked = self._asked, set()
         for pending in asked:
@@ -284,13 +268,13 @@ class Replica:
         began, now = time.perf_counter(), self._loop.time()
         self.reads.expire(now)
         self._gather(now)
-        core = self._core
+        core, opened = self._core, self._log
         # A turn that only hands commands to another node has nothing to ask consensus.
-        if core is not None and (self._inbox or now >= self._core_due):
+        if core is not None and opened is not None and (self._inbox or now >= self._core_due):
             inputs = self._take_inbox()
             effects = core.step(inputs, now, time.time_ns() // 1_000_000)
             self._core_due = effects.deadline
-            self._carry_out(core, effects, began)
+            self._carry_out(core, opened, effects, began)
         self._arm(min(self._core_due, self.pipeline.deadline, self.reads.deadline))
 
     def _take_inbox(self) -> list[Input]:
@@ -316,9 +300,10 @@ class Replica:
             if self._ingress.waiting:
                 self._schedule()
         leadership: Leadership | None = None
-        if view is not None and view.leader is not None and not self._no_room:
+        no_room = self._log.no_room if self._log is not None else ""
+        if view is not None and view.leader is not None and not no_room:
             leadership = Leadership(view.leader.peer, view.term)
-        if self.pipeline.advance(leadership, now, self._no_room or "no leader is known"):
+        if self.pipeline.advance(leadership, now, no_room or "no leader is known"):
             self._schedule()
         if self.reads.waiting:
             if self._core is None:
@@ -375,7 +360,9 @@ class Replica:
 
     # -- carrying out -------------------------------------------------------------------------------
 
-    def _carry_out(self, core: Consensus, effects: Effects, began: float) -> None:
+    def _carry_out(
+        self, core: Consensus, opened: Attachment, effects: Effects, began: float
+    ) -> None:
         if effects.restart:
             self._restarted(effects.events)
         for event in effects.events:
@@ -389,11 +376,11 @@ class Replica:
         if effects.write is not None:
             # Links flush in the loop's next round. The thread would get the interpreter first, and the
             # others their entries a good deal later.
-            self._loop.call_soon(self._write, effects.write, self._generation)
+            self._loop.call_soon(opened.write, effects.write)
         for fetch in effects.fetch:
-            self._fetch(fetch)
+            self._fetch(opened, fetch)
         view = self.view = core.view
-        self._publisher.show(view, writable=not self._no_room)
+        self._publisher.show(view, writable=not opened.no_room)
         self.applier.advance(view.applicable, began)
 
     def _send(self, effects: Effects) -> None:
@@ -424,58 +411,22 @@ class Replica:
 
     # -- the disk -----------------------------------------------------------------------------------
 
-    def _write(self, write: Write, generation: int, pause: float = _FULL_PAUSE) -> None:
-        if self._disk is None or generation != self._generation:
-            return
+    def _full(self) -> None:
+        """The store takes no writes: tells callers, and lets somebody lead who has room.
 
-        def done(error: Outcome) -> None:
-            if generation != self._generation:
-                return
-            if error is None:
-                self._has_room()
-                self._push(Persisted(write.sequence))
-            elif isinstance(error, StorageFull):
-                self._full(write, generation, pause, error)
-            else:
-                self._broken(error)
-
-        self._disk.write(write.batch, done)
-
-    def _full(self, write: Write, generation: int, pause: float, error: StorageFull) -> None:
-        """Nothing was written: tries again, and lets somebody lead who has room.
-
-        Until then nothing is applied here either, so callers are told instead of kept waiting.
+        Until there is room nothing is applied here either, so callers are told instead of kept waiting.
         """
-        if not self._no_room:
-            log.error("%s: %s; trying again until there is room", self._name, error)
-        self._no_room = f"this node's store cannot be written: {error}"
+        self.wake()
         if self.view is not None:
             self._publisher.show(self.view, writable=False)
-        self.wake()
-        if self.view is not None and self.view.leading:
-            self._push(Transfer(self._token(lambda answer: None)))
-        longer = min(2 * pause, _LONGEST_FULL_PAUSE)
-        self._loop.call_later(pause, self._write, write, generation, longer)
+            if self.view.leading:
+                self._push(Transfer(self._token(lambda answer: None)))
 
-    def _has_room(self) -> None:
-        if self._no_room:
-            self._no_room = ""
-            log.warning("%s: the store has room again", self._name)
+    def _fetch(self, opened: Attachment, fetch: Fetch) -> None:
+        def found(entries: list[Entry[Any]]) -> None:
+            self._push(Fetched(fetch.first, entries))
 
-    def _fetch(self, fetch: Fetch) -> None:
-        generation = self._generation
-        if self._disk is None:
-            return
-
-        def done(found: list[Entry[Any]] | StorageError) -> None:
-            if generation != self._generation:
-                return
-            if isinstance(found, StorageError):
-                self._broken(found)
-            else:
-                self._push(Fetched(fetch.first, found))
-
-        self._disk.read(fetch.first, fetch.last, fetch.limit, done)
+        opened.read(fetch.first, fetch.last, fetch.limit, found)
 
     def entries(self, first: int, last: int) -> list[Entry[Any]] | None:
         """Entries from the core's memory, for the applier."""
@@ -485,18 +436,12 @@ class Replica:
         self, first: int, last: int, limit: int, done: Callable[[list[Entry[Any]]], None]
     ) -> None:
         """Entries from the store, for the applier."""
-        generation = self._generation
-        if self._disk is None:
-            return
 
-        def read(found: list[Entry[Any]] | StorageError) -> None:
-            if generation != self._generation:
-                return
-            if isinstance(found, StorageError):
-                self._broken(found)
-            elif not found:
-                self._broken(CorruptEntry(first, "it was committed and is not in the store"))
+        def found(entries: list[Entry[Any]]) -> None:
+            if entries:
+                done(entries)
             else:
-                done(found)
+                self._broken(CorruptEntry(first, "it was committed and is not in the store"))
 
-        self._disk.read(first, last, limit, read)
+        if self._log is not None:
+            self._log.read(first, last, limit, found)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from mosaik.consensus import Persisted
+from mosaik.consensus import Write
 from mosaik.groups import Consistency, running
-from mosaik.groups.replica import Replica
+from mosaik.groups.attachment import Attachment
 from mosaik.machines import Counter
 from mosaik.primitives.durable import WriteBatch
 from mosaik.primitives.errors import (
@@ -117,12 +117,10 @@ async def test_the_planted_bug_that_goes_on_in_memory_acknowledges_what_no_disk_
     group = join(node, store)
     await group.when().online()
 
-    def swallowing(self: Replica, write: Any, generation: int) -> None:
-        disk = self._disk
-        assert disk is not None
-        disk.write(write.batch, lambda error: self._push(Persisted(write.sequence)))
+    def swallowing(opened: Attachment, write: Write) -> None:
+        opened._disk.write(write.batch, lambda error: opened._persisted(write.sequence))
 
-    monkeypatch.setattr(Replica, "_write", swallowing)
+    monkeypatch.setattr(Attachment, "write", swallowing)
     Fault(store, StoragePoisoned)
     applied = await group.execute(Counter.Increment(100))
     assert applied.result == 100  # acknowledged

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from mosaik.consensus import Persisted
 from mosaik.consensus.effects import Write
 from mosaik.groups.applier import Applier, Source
+from mosaik.groups.attachment import Attachment, Outcome
 from mosaik.groups.call import Call
 from mosaik.groups.group import Group
 from mosaik.groups.outcome import Consistency, Pending
 from mosaik.groups.pipeline import Pipeline
 from mosaik.groups.reads import Reads
-from mosaik.groups.replica import Outcome, Replica
 from mosaik.machines import Map
 from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import Offline
@@ -30,16 +29,16 @@ __all__: list[str] = []
 def a_failed_write_is_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     """The index is used again: what should be there is not."""
 
-    def write(replica: Replica, write: Write, generation: int, *_: float) -> None:
+    def write(opened: Attachment, write: Write) -> None:
         def done(error: Outcome) -> None:
             del error
-            if generation == replica._generation:
-                replica._push(Persisted(write.sequence))
+            if not opened._over:
+                opened._persisted(write.sequence)
 
-        if replica._disk is not None and generation == replica._generation:
-            replica._disk.write(write.batch, done)
+        if not opened._over:
+            opened._disk.write(write.batch, done)
 
-    patch.setattr(Replica, "_write", write)
+    patch.setattr(Attachment, "write", write)
 
 
 @bug(Property.ACKNOWLEDGED, seeds=20, faults={"isolate leader": 4.0})
@@ -142,12 +141,12 @@ def a_machine_asks_the_clock(patch: pytest.MonkeyPatch) -> None:
 def a_store_that_failed_is_not_opened_again(patch: pytest.MonkeyPatch) -> None:
     """Nothing false is said, and nothing is done any more."""
 
-    def write(replica: Replica, write: Write, generation: int, *_: float) -> None:
+    def write(opened: Attachment, write: Write) -> None:
         def done(error: Outcome) -> None:
-            if error is None and generation == replica._generation:
-                replica._push(Persisted(write.sequence))
+            if error is None and not opened._over:
+                opened._persisted(write.sequence)
 
-        if replica._disk is not None and generation == replica._generation:
-            replica._disk.write(write.batch, done)
+        if not opened._over:
+            opened._disk.write(write.batch, done)
 
-    patch.setattr(Replica, "_write", write)
+    patch.setattr(Attachment, "write", write)
