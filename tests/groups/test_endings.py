@@ -49,7 +49,6 @@ async def test_a_bug_ends_the_replica_at_once(
         monkeypatch.setattr(step, "_run_timers", broken)
     else:
         monkeypatch.setattr(Replica, "_send", broken)
-        monkeypatch.setattr(Replica, "_write", broken)
         monkeypatch.setattr(Replica, "_carry_out", broken)
     with pytest.raises(GroupTerminated) as error:  # and not: "certainly not done"
         await group.execute(Counter.Increment(1))

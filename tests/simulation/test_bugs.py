@@ -18,13 +18,14 @@ def scenario(bug: Bug, seed: int) -> Scenario:
     return replace(drawn, faults=faults, nodes=nodes, max_voters=max(nodes, drawn.max_voters))
 
 
-def hunt(bug: Bug) -> tuple[int, Violation] | None:
-    """The first seed that shows the bug, and how."""
+def hunt(bug: Bug) -> int | None:
+    """The first seed that shows the bug for what it is, not only by some late consequence."""
     for seed in range(bug.seeds):
         try:
             Simulation(seed, scenario(bug, seed), ignored=bug.ignoring).run()
         except Violation as violation:
-            return seed, violation
+            if violation.property in bug.finds:
+                return seed
     return None
 
 
@@ -32,10 +33,8 @@ def hunt(bug: Bug) -> tuple[int, Violation] | None:
 def test_a_planted_bug_is_found(bug: Bug) -> None:
     with pytest.MonkeyPatch.context() as patch:
         bug.plant(patch)
-        found = hunt(bug)
-    assert found is not None, f"{bug.seeds} seeds did not show that {bug.name}"
-    seed, violation = found
-    assert violation.property in bug.finds, str(violation)
+        seed = hunt(bug)
+    assert seed is not None, f"{bug.seeds} seeds did not show that {bug.name}"
     # The correct group survives the very same faults.
     Simulation(seed, scenario(bug, seed)).run()
 
