@@ -37,7 +37,7 @@ __all__ = [
 STALL: Final = 0.010
 #: The host of a virtual machine may stop all of it for a while, now and then. What the code does to its
 #: loop it does every time, so that the best of several rounds tells; there is a second if the first was bad.
-ROUNDS: Final = 4
+ROUNDS: Final = 8
 #: Commands put a value under so many keys, over and over. (A dictionary of some hundred thousand keys
 #: takes longer than `STALL` each time that it grows, which is Python's affair and the machine's.)
 KEYS: Final = 10_000

@@ -18,7 +18,7 @@ from mosaik.testing import Cluster
 #: Seconds that each fdatasync takes, and that an event loop may stand still.
 SYNC = 0.2
 STALL = 0.010
-WINDOWS = 4
+WINDOWS = 10
 
 SLOW = [
     *("strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"),
