@@ -59,12 +59,23 @@ class Kept(msgspec.Struct):
     counts: dict[str, int] = {}
 
 
-def _simulate(number: int) -> Mapping[str, int]:
+def _simulate_core(number: int) -> Mapping[str, int]:
     """A hundred seeds of the consensus simulator."""
     seeds = 100
     command = [sys.executable, "-m", "tests.consensus.simulation", "--seeds", str(seeds)]
     subprocess.run([*command, "--start", str(number * seeds)], cwd=ROOT, check=True)
     return {"seeds": seeds}
+
+
+def _simulate(number: int) -> Mapping[str, int]:
+    """A hundred seeds of whole groups, and five that destroy more than a group can stand."""
+    seeds, beyond = 100, 5
+    command = [sys.executable, "-m", "mosaik", "simulate"]
+    run = [*command, "--seed", str(number * seeds), "--seeds", str(seeds)]
+    subprocess.run(run, cwd=ROOT, check=True)
+    run = [*command, "--beyond", "--seed", str(number * beyond), "--seeds", str(beyond)]
+    subprocess.run(run, cwd=ROOT, check=True)
+    return {"seeds": seeds, "beyond": beyond}
 
 
 def _demo(backend: str) -> Callable[[int], Mapping[str, int]]:
@@ -99,7 +110,8 @@ def _stalls(number: int) -> Mapping[str, int]:
 
 
 PARTS: Final[Mapping[str, SoakPart]] = {
-    "consensus": SoakPart("20,000 seeds of the simulator", 200, _simulate),
+    "consensus": SoakPart("20,000 seeds of the core's simulator", 200, _simulate_core),
+    "simulation": SoakPart("20,000 seeds of whole groups with all faults", 200, _simulate),
     "sqlite": SoakPart("1,000 leaders killed on SQLite", 40, _demo("sqlite")),
     "lmdb": SoakPart("1,000 leaders killed on LMDB", 40, _demo("lmdb")),
     "rocksdb": SoakPart("1,000 leaders killed on RocksDB", 40, _demo("rocksdb")),

@@ -23,22 +23,22 @@ __all__ = ["simulate"]
 
 
 @click.command()
-@click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first.")
-@click.option("--seed", type=click.IntRange(0), help="Run this one alone.")
+@click.option(
+    "--seeds", type=click.IntRange(1), help="How many; 20, or 1 with --seed.", show_default=False
+)
+@click.option("--seed", type=click.IntRange(0), help="The first; 0 when not given.")
 @click.option("--beyond", is_flag=True, help="Destroy too much, and expect a refusal.")
-@click.option("--trace", is_flag=True, help="With --seed: print everything that happens.")
+@click.option("--trace", is_flag=True, help="Of one seed: print everything that happens.")
 @click.option("--shrink/--no-shrink", default=True, help="Look for the least that still fails.")
-@click.option("--faults", help="With --seed: only these, separated by commas.")
-@click.option("--seconds", type=click.FloatRange(1), help="With --seed: virtual seconds.")
-@click.option("--nodes", type=click.IntRange(1, 9), help="With --seed: how many found the group.")
-@click.option("--newcomers", type=click.IntRange(0, 9), help="With --seed: how many join later.")
-@click.option("--clients", type=click.IntRange(1, 99), help="With --seed: how many ask.")
+@click.option("--faults", help="Of one seed: only these, separated by commas.")
+@click.option("--seconds", type=click.FloatRange(1), help="Of one seed: virtual seconds.")
+@click.option("--nodes", type=click.IntRange(1, 9), help="Of one seed: how many found the group.")
+@click.option("--newcomers", type=click.IntRange(0, 9), help="Of one seed: how many join later.")
+@click.option("--clients", type=click.IntRange(1, 99), help="Of one seed: how many ask.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; one a core when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def simulate(
-    seeds: int,
-    start: int,
+    seeds: int | None,
     seed: int | None,
     beyond: bool,
     trace: bool,
@@ -54,19 +54,20 @@ def simulate(
     broken, or if so little happened that nothing was shown.
     """
     changes = {name: value for name, value in changes.items() if value is not None}
-    if seed is None and (trace or changes):
-        raise click.UsageError("--trace and what changes a run need --seed, which says whose")
+    alone = seed is not None and seeds in (None, 1)
+    if not alone and (trace or changes):
+        raise click.UsageError("--trace and what changes a run are for one seed: name it by --seed")
     logging.getLogger("mosaik").setLevel(logging.CRITICAL)
     passed = (
-        _many(start, seeds, beyond, shrink, workers or os.cpu_count() or 1, as_json)
-        if seed is None
-        else _one(seed, beyond, trace, changes, as_json)
+        _one(seed, beyond, trace, changes, as_json)
+        if alone and seed is not None
+        else _many(seed or 0, seeds or 20, beyond, shrink, workers or os.cpu_count() or 1, as_json)
     )
     if not passed:
         raise click.exceptions.Exit(1)
 
 
-def _many(start: int, seeds: int, beyond: bool, shrunk: bool, workers: int, as_json: bool) -> bool:
+def _many(first: int, seeds: int, beyond: bool, shrunk: bool, workers: int, as_json: bool) -> bool:
     from mosaik.testing.simulation import Summary, run_seeds
     from mosaik.testing.simulation.runner import (
         REQUIRED,
@@ -83,7 +84,7 @@ def _many(start: int, seeds: int, beyond: bool, shrunk: bool, workers: int, as_j
     summary, began = Summary(() if beyond else REQUIRED, replay), time.monotonic()
     with counting("simulating", seeds, "seeds") as count:
         run = run_beyond if beyond else run_seed
-        for outcome in run_seeds(run, start, seeds, workers=workers):
+        for outcome in run_seeds(run, first, seeds, workers=workers):
             summary.add(outcome)
             count(1)
     summary.seconds = time.monotonic() - began

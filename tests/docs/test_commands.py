@@ -14,7 +14,9 @@ from mosaik.cli.app import cli
 from tests.docs.test_blocks import PAGES, name
 
 #: In a console block, and between backticks within a line.
-SHOWN = re.compile(r"(?:^\$ |`)(mosaik (?:log|node|storage|key|demo)\b[^`\n]*)", re.MULTILINE)
+SHOWN = re.compile(
+    r"(?:^\$ |`)(mosaik (?:log|node|storage|key|demo|simulate)\b[^`\n]*)", re.MULTILINE
+)
 
 
 def require_commands(line: str) -> None:
