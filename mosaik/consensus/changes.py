@@ -202,6 +202,9 @@ def _remove_wanted(core: Core) -> bool:
             continue
         if core.configuration.voters == (replica,):
             continue
+        if not replication.quorum_heard(core, without=replica):
+            # Two of three where the third is dead: if it never comes back, neither does the group.
+            continue
         _remove(core, replica)
         return True
     return False

@@ -291,11 +291,16 @@ def advance_commit(core: Core) -> None:
 # -- time -------------------------------------------------------------------------------------------
 
 
-def quorum_heard(core: Core) -> bool:
-    """Check-quorum: whether a majority answered within an election timeout (thesis §6.2)."""
+def quorum_heard(core: Core, *, without: Replica | None = None) -> bool:
+    """Check-quorum: whether a majority answered within an election timeout (thesis §6.2).
+
+    Args:
+        without: this replica, as if it had been removed.
+    """
     since = core.now - core.parameters.election_timeout
     heard = {replica for replica, progress in core.progress.items() if progress.heard >= since}
-    return has_majority(core.configuration.voters, heard | {core.me})
+    voters = [voter for voter in core.configuration.voters if voter != without]
+    return has_majority(voters, heard | {core.me})
 
 
 def heartbeat(core: Core) -> None:

@@ -8,6 +8,9 @@ promised of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 from mosaik.primitives.membership import Configuration
@@ -37,10 +40,19 @@ class Budget:
             if contents is not None:
                 found.extend(contents.configurations())
         electorates: list[set[bytes]] = []
-        for configuration in found:
+        for configuration in self._with_removals(found):
             electorates.append({voter.store for voter in configuration.voters})
             electorates.append({member.replica.store for member in configuration.members})
         return electorates
+
+    def _with_removals(self, found: Sequence[Configuration]) -> Iterator[Configuration]:
+        """These, and what they become when somebody is removed who was asked to go."""
+        leaving = self.simulation.operator.leaving()
+        for configuration in found:
+            gone = [member.replica for member in configuration.members if member.replica.peer in leaving]
+            for count in range(len(gone) + 1):
+                for some in combinations(gone, count):
+                    yield reduce(Configuration.without, some, configuration)
 
     def _good(self, without: SimNode | None = None) -> set[bytes]:
         """The store ids of those whose disk holds all that they ever confirmed."""

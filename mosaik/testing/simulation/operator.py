@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Operator"]
 
+#: Virtual seconds for which a removal may be under way after somebody asked for it.
+_UNDER_WAY: Final = 10.0
+
 
 class Operator:
     """Does what a replica's last words tell people to do, and asks for changes now and then."""
@@ -25,6 +28,8 @@ class Operator:
         self._budget: Final = Budget(simulation)
         self._chance: Final = simulation.chance
         self._newcomers = 0
+        #: Until when a removal may still be under way, by peer.
+        self._leaving: dict[bytes, float] = {}
 
     def ended(self, node: SimNode, cause: BaseException | None) -> None:
         """The group ended on a node: an operator looks at the reason and sets it right."""
@@ -74,6 +79,7 @@ class Operator:
 
         async def leave() -> None:
             while True:
+                self._leaves(node)
                 try:
                     await group.leave()
                 except OutcomeUnknown:
@@ -102,7 +108,16 @@ class Operator:
             and node is not other
             and self._budget.may_lose(other)
         ):
+            self._leaves(other)
             self._ask(node, "remove", other.peer)
+
+    def _leaves(self, node: SimNode) -> None:
+        self._leaving[node.peer] = self.simulation.scheduler.now + _UNDER_WAY
+
+    def leaving(self) -> set[bytes]:
+        """The peers that may be removed soon, because somebody asked for it."""
+        now = self.simulation.scheduler.now
+        return {peer for peer, until in self._leaving.items() if now < until}
 
     def newcomer(self) -> None:
         scenario = self.simulation.scenario
