@@ -54,11 +54,24 @@ PARTS = (
             "tests/test_*.py",
         ),
     ),
-    Part("consensus", "consensus simulation", 90, ("tests/consensus",)),
+    Part(
+        "consensus",
+        "consensus simulation",
+        90,
+        (
+            "tests/consensus",
+            *(f"tests/simulation/test_{name}.py" for name in ("bugs", "page", "runs")),
+        ),
+    ),
     Part("storage", "storage kit and mutants", 150, ("tests/storage",)),
-    Part("groups", "whole-group simulation", 90, ("tests/groups", "tests/simulation")),
+    Part("groups", "whole-group simulation", 90, ("tests/simulation/test_seeds.py",)),
     Part("processes", "real processes", 120, ("tests/processes", "tests/testing"), workers=0),
-    Part("machines", "machines and examples", 60, ("tests/machines", "tests/examples")),
+    Part(
+        "machines",
+        "groups, machines and examples",
+        60,
+        ("tests/groups", "tests/machines", "tests/examples"),
+    ),
 )
 
 

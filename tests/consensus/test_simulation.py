@@ -33,7 +33,7 @@ from tests.consensus.simulation.runner import (
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Real seconds for all parts together, which run two at a time.
-BUDGET = float(os.environ.get("MOSAIK_SIM_SECONDS", "52"))
+BUDGET = float(os.environ.get("MOSAIK_SIM_SECONDS", "26"))
 PARTS = 4
 
 
