@@ -90,6 +90,15 @@ def _demo(backend: str) -> Callable[[int], Mapping[str, int]]:
     return kill
 
 
+def _kill(backend: str) -> Callable[[int], Mapping[str, int]]:
+    def kill(number: int) -> Mapping[str, int]:
+        command = [sys.executable, "-m", "tests.processes.kills", backend, "--seed", str(number)]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        return {name: int(count) for name, count in json.loads(done.stdout).items()}
+
+    return kill
+
+
 def _million(number: int) -> Mapping[str, int]:
     """A ring of copies."""
     return around(STATE / f"million-{number}")
@@ -115,6 +124,14 @@ PARTS: Final[Mapping[str, SoakPart]] = {
     "sqlite": SoakPart("1,000 leaders killed on SQLite", 40, _demo("sqlite")),
     "lmdb": SoakPart("1,000 leaders killed on LMDB", 40, _demo("lmdb")),
     "rocksdb": SoakPart("1,000 leaders killed on RocksDB", 40, _demo("rocksdb")),
+    **{
+        f"kills-{name}": SoakPart(
+            f"1,000 nodes killed on {name}, nothing lost, each history with an order",
+            40,
+            _kill(name),
+        )
+        for name in ("sqlite", "lmdb", "rocksdb")
+    },
     "stalls": SoakPart("30 replays of 10,000,000 entries without a stall", 30, _stalls),
     "million": SoakPart(
         "1,000,000 entries on every durable backend, copied in a ring", 1, _million

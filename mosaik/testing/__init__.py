@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from mosaik.testing.cluster import Cluster, ClusterNode
+from mosaik.testing.lost import AcknowledgedLost, assert_nothing_lost
 from mosaik.testing.offline import read_log
 from mosaik.testing.ports import free_ports
-from mosaik.testing.process import Event, Process, ProcessEnded, RequestFailed
+from mosaik.testing.process import Event, NotRunning, Process, ProcessEnded, RequestFailed
+from mosaik.testing.recorder import Acknowledged, Recorder
 
 __all__ = [
+    "Acknowledged",
+    "AcknowledgedLost",
     "Cluster",
     "ClusterNode",
     "Event",
+    "NotRunning",
     "Process",
     "ProcessEnded",
+    "Recorder",
     "RequestFailed",
+    "assert_nothing_lost",
     "free_ports",
     "read_log",
 ]

@@ -29,6 +29,8 @@ import msgspec
 from mosaik.groups.config import ConsensusConfig
 from mosaik.groups.key import GroupKey
 from mosaik.primitives.digest import PeerId
+from mosaik.primitives.entry import Entry
+from mosaik.testing.offline import read_log
 from mosaik.testing.ports import free_ports
 from mosaik.testing.process import Event, Process
 
@@ -284,6 +286,22 @@ class Cluster:
             await asyncio.gather(*waiting, return_exceptions=True)
         leaders = [node for node in candidates if _term_led(node) is not None]
         return max(leaders, key=lambda node: _term_led(node) or 0)
+
+    async def logs(self, command_type: Any) -> Mapping[str, list[Entry[Any]]]:
+        """The log of every node, by the node's name; none of them may run.
+
+        Args:
+            command_type: the state machine's.
+
+        Raises:
+            IdentityError: a node runs. CorruptEntry: an entry is damaged or missing.
+        """
+
+        def read(node: ClusterNode) -> list[Entry[Any]]:
+            return read_log(node.storage, data_dir=node.data_dir, command_type=command_type)
+
+        found = await asyncio.gather(*(asyncio.to_thread(read, node) for node in self.nodes))
+        return {node.name: log for node, log in zip(self.nodes, found, strict=True)}
 
     async def online(self, *, timeout: float = PATIENCE) -> None:
         """Waits until every running node leads or follows a leader."""

@@ -15,7 +15,7 @@ import msgspec
 
 from mosaik.primitives.errors import MosaikError
 
-__all__ = ["Event", "Process", "ProcessEnded", "RequestFailed"]
+__all__ = ["Event", "NotRunning", "Process", "ProcessEnded", "RequestFailed"]
 
 #: What a process reports: ``event`` and whatever belongs to it.
 Event = Mapping[str, Any]
@@ -30,12 +30,24 @@ class ProcessEnded(MosaikError):
     """A process ended, or stayed silent too long, while something was expected of it."""
 
 
+class NotRunning(ProcessEnded):
+    """There was no process to ask: nothing was asked."""
+
+
 def _named(name: str) -> Callable[[Event], bool]:
     return lambda event: event.get("event") == name
 
 
 class RequestFailed(MosaikError):
-    """A process answered a request with an error."""
+    """A process answered a request with an error.
+
+    Attributes:
+        kind: the name of the error's type, such as ``OutcomeUnknown``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.kind: Final = message.partition(":")[0]
 
 
 class Process:
@@ -140,7 +152,7 @@ class Process:
             ProcessEnded: it ended, or the time passed, without an answer.
         """
         if self._child is None or self._child.stdin is None or not self.running:
-            raise self._unexpected(f"is not there to be asked for {op!r}")
+            raise NotRunning(str(self._unexpected(f"is not there to be asked for {op!r}")))
         number = next(self._requests)
         waiting = self._answers[number] = asyncio.get_running_loop().create_future()
         self._child.stdin.write(json.dumps({"id": number, "op": op, **more}).encode() + b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_one_seed_for_machines_and_with_its_trace(run: Run) -> None:
 
 
 def test_many_seeds_in_two_processes_and_in_one(run: Run) -> None:
-    reports = []
+    reports: list[dict[str, Any]] = []
     for workers in ("1", "2"):
         status, out, _ = run("--seeds", "4", "--seed", "8", "--workers", workers, "--json")
         assert status == 0

@@ -20,6 +20,7 @@ from mosaik.testing.linearizability.model import (
     Register,
     Write,
 )
+from mosaik.testing.linearizability.telling import Vacuous, require_telling, with_stale_read
 
 __all__ = [
     "ABSENT",
@@ -35,7 +36,10 @@ __all__ = [
     "Operation",
     "Read",
     "Register",
+    "Vacuous",
     "Write",
     "assert_linearizable",
     "check_linearizable",
+    "require_telling",
+    "with_stale_read",
 ]

@@ -49,7 +49,9 @@ class Budget:
         """These, and what they become when somebody is removed who was asked to go."""
         leaving = self.simulation.operator.leaving()
         for configuration in found:
-            gone = [member.replica for member in configuration.members if member.replica.peer in leaving]
+            gone = [
+                member.replica for member in configuration.members if member.replica.peer in leaving
+            ]
             for count in range(len(gone) + 1):
                 for some in combinations(gone, count):
                     yield reduce(Configuration.without, some, configuration)
