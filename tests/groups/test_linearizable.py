@@ -132,10 +132,14 @@ def is_exchange(each: Operation) -> bool:
     return isinstance(each.input, Map.Exchange)
 
 
+def is_insertion(each: Operation) -> bool:
+    return isinstance(each.input, Map.Insert)
+
+
 def inserted(each: Operation) -> int | None:
     """The value that an insertion that was answered put there."""
-    done = isinstance(each.input, Map.Insert) and each.ended is not None
-    return int(getattr(each.input, "value")) if done else None  # noqa: B009 - its type has parameters
+    done = is_insertion(each) and each.ended is not None
+    return int(each.input.value) if done else None
 
 
 @pytest.mark.parametrize("seed", range(2))

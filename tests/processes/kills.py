@@ -138,10 +138,15 @@ def is_exchange(each: Operation) -> bool:
     return isinstance(each.input, Map.Exchange)
 
 
+def is_insertion(each: Operation) -> bool:
+    """Whether it is a write that depends on nothing."""
+    return isinstance(each.input, Map.Insert)
+
+
 def inserted(each: Operation) -> str | None:
     """The value that it put there for certain."""
-    done = isinstance(each.input, Map.Insert) and each.ended is not None
-    return str(getattr(each.input, "value")) if done else None  # noqa: B009 - its type has parameters
+    done = is_insertion(each) and each.ended is not None
+    return str(each.input.value) if done else None
 
 
 async def run(backend: str, kills: int, seed: int, directory: Path) -> dict[str, int]:
