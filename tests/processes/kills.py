@@ -69,6 +69,8 @@ class Kills:
         self.changes: Final[list[tuple[float, float]]] = []
         self.kills = 0
         self._chance: Final = random.Random(seed)
+        # How many questions clients ask meanwhile is up to the machine; who is killed is up to the seed.
+        self._moments: Final = random.Random(seed)
         self._known: dict[str, str | None] = {}
         self._number = 0
         self._enough = asyncio.Event()
@@ -85,9 +87,9 @@ class Kills:
     async def _kill_one(self) -> None:
         leader = await self.cluster.leader()
         await self._answers(20)
-        await asyncio.sleep(self._chance.uniform(0, SPREAD))  # the moment is what is tried here
+        await asyncio.sleep(self._moments.uniform(0, SPREAD))  # the moment is what is tried here
         # Every other time the leader: the others' deaths interrupt less.
-        victim = leader if self._chance.random() < 0.5 else self._chance.choice(self.cluster.nodes)
+        victim = self._moments.choice(self.cluster.nodes) if self.kills % 2 else leader
         began = self.recorder.history.mark()
         await victim.kill()
         self.kills += 1
