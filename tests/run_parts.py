@@ -60,7 +60,7 @@ PARTS = (
         90,
         (
             "tests/consensus",
-            *(f"tests/simulation/test_{name}.py" for name in ("bugs", "page", "runs")),
+            *(f"tests/simulation/test_{name}.py" for name in ("bugs", "page", "runs", "world")),
         ),
     ),
     Part("storage", "storage kit and mutants", 150, ("tests/storage",)),
