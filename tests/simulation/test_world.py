@@ -135,7 +135,12 @@ def test_a_dead_process_does_nothing_more(scheduler: Scheduler) -> None:
 
 def test_what_nobody_catches_is_told(scheduler: Scheduler) -> None:
     told: list[BaseException | None] = []
-    loop = loop_on(scheduler, lambda error, _: told.append(error))
+
+    def tell(error: BaseException | None, message: str) -> None:
+        del message
+        told.append(error)
+
+    loop = loop_on(scheduler, tell)
     loop.call_soon(partial(divmod, 1, 0))
     scheduler.run_until(1)
     assert isinstance(told[0], ZeroDivisionError)
@@ -178,7 +183,11 @@ class Ends:
 
     def _accept(self, link: Link) -> None:
         link.on_frame = self.arrived.append
-        link.on_close = lambda code, reason, died: self.closed.append(died)
+        link.on_close = self._ended
+
+    def _ended(self, code: int, reason: str, died: bool) -> None:
+        del code, reason
+        self.closed.append(died)
 
 
 def raft(number: int) -> bytes:
