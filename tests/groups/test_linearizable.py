@@ -23,6 +23,7 @@ from mosaik.testing.linearizability import (
     with_stale_read,
 )
 from tests.groups.fakes import KEY, FakeNode, FakeStore, World, fast
+from tests.linearizability.kinds import inserted, is_exchange, is_read
 
 KEYS = ("a", "b", "c")
 CLIENTS = 6
@@ -122,24 +123,6 @@ async def recorded(world: World, seed: int) -> tuple[list[Operation], list[tuple
     operations = await recorder.run(world, nodes)
     await asyncio.gather(*(group.close() for group in groups))
     return operations, recorder.changes
-
-
-def is_read(each: Operation) -> bool:
-    return isinstance(each.input, Map.Get)
-
-
-def is_exchange(each: Operation) -> bool:
-    return isinstance(each.input, Map.Exchange)
-
-
-def is_insertion(each: Operation) -> bool:
-    return isinstance(each.input, Map.Insert)
-
-
-def inserted(each: Operation) -> int | None:
-    """The value that an insertion that was answered put there."""
-    done = is_insertion(each) and each.ended is not None
-    return int(each.input.value) if done else None
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -21,12 +21,12 @@ from mosaik.primitives.errors import MosaikError
 from mosaik.testing import Cluster, ClusterNode, Recorder, assert_nothing_lost
 from mosaik.testing.linearizability import (
     MapEntry,
-    Operation,
     assert_linearizable,
     check_linearizable,
     require_telling,
     with_stale_read,
 )
+from tests.linearizability.kinds import inserted, is_exchange, is_read
 
 __all__ = ["Kills", "run"]
 
@@ -128,27 +128,6 @@ class Kills:
         if chance < 0.7:
             return Map.Exchange(key, self._known.get(key), str(self._number))
         return Map.Insert(key, str(self._number))
-
-
-def is_read(each: Operation) -> bool:
-    """Whether it is a strong read."""
-    return isinstance(each.input, Map.Get)
-
-
-def is_exchange(each: Operation) -> bool:
-    """Whether it is a compare-and-exchange."""
-    return isinstance(each.input, Map.Exchange)
-
-
-def is_insertion(each: Operation) -> bool:
-    """Whether it is a write that depends on nothing."""
-    return isinstance(each.input, Map.Insert)
-
-
-def inserted(each: Operation) -> str | None:
-    """The value that it put there for certain."""
-    done = is_insertion(each) and each.ended is not None
-    return str(each.input.value) if done else None
 
 
 async def run(backend: str, kills: int, seed: int, directory: Path) -> dict[str, int]:

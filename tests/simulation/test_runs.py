@@ -12,11 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from mosaik.consensus import election
+from mosaik.consensus import Effects, View, election
 from mosaik.consensus.core import Core
-from mosaik.testing.simulation import FAULTS, Outcome, Property, Summary, run_seed
+from mosaik.testing.linearizability import (
+    MapEntry,
+    check_linearizable,
+    require_telling,
+    with_stale_read,
+)
+from mosaik.testing.simulation import FAULTS, Outcome, Property, Simulation, Summary, run_seed
+from mosaik.testing.simulation.node import SimNode
 from mosaik.testing.simulation.runner import REQUIRED, replay_command, scenario_of, shrink
 from mosaik.testing.simulation.seeds import ENOUGH
+from tests.linearizability.kinds import inserted, is_exchange, is_read
 from tests.simulation.bugs import BUGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,3 +105,33 @@ def test_a_group_that_stays_dead_is_noticed() -> None:
         drawn = replace(scenario_of(5), faults={"crash leader": 4.0})
         assert Property.LIVENESS.value in run_seed(5, drawn).violation
     assert not run_seed(5, drawn).violation
+
+
+class Watched(Simulation):
+    """Notes on the clients' clock when leaders changed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.changes: list[tuple[float, float]] = []
+        self._since = 0.0
+
+    def stepped(self, node: SimNode, effects: Effects, before: View) -> View:
+        view = super().stepped(node, effects, before)
+        if view.leading != before.leading:
+            now = self.clients.recorded.mark()
+            if view.leading:
+                self.changes.append((self._since, now))
+            self._since = now
+        return view
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_history_of_a_seed_shows_something(seed: int) -> None:
+    """The clients' history is checked in each run; here it is shown that there is something to check."""
+    simulation = Watched(seed)
+    simulation.run()
+    operations = simulation.clients.recorded.operations()
+    require_telling(operations, simulation.changes, reads=is_read, exchanges=is_exchange)
+    assert sum(each.ended is None for each in operations) > 10, "outcomes that nobody knows"
+    stale = with_stale_read(operations, reads=is_read, written=inserted)
+    assert check_linearizable(stale, MapEntry())

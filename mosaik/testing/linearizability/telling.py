@@ -13,7 +13,7 @@ __all__ = ["Vacuous", "require_telling", "with_stale_read"]
 #: Of the operations, at least so many must be of each kind that matters,
 SHARE: Final = 0.05
 #: and of those that were answered, so many begin while another one is under way.
-CONCURRENT: Final = 0.25
+CONCURRENT: Final = 0.1
 
 Kind = Callable[[Operation], bool]
 
