@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mosaik.primitives.errors import Offline as Offline
     from mosaik.primitives.errors import OutcomeUnknown as OutcomeUnknown
     from mosaik.primitives.errors import QueryOffline as QueryOffline
+    from mosaik.primitives.errors import SessionExpired as SessionExpired
     from mosaik.primitives.errors import StorageError as StorageError
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "OutcomeUnknown",
     "PeerId",
     "QueryOffline",
+    "SessionExpired",
     "StorageError",
     "Term",
     "__version__",
@@ -82,6 +84,7 @@ _HOMES = {
     "OutcomeUnknown": _ERRORS,
     "PeerId": _DIGEST,
     "QueryOffline": _ERRORS,
+    "SessionExpired": _ERRORS,
     "StorageError": _ERRORS,
     "Term": _CURSOR,
 }

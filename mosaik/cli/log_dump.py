@@ -97,6 +97,8 @@ def _fields(piece: Entry[Any] | Finding) -> dict[str, Any]:
         "size": len(piece.payload),
     }
     try:
+        if (header := piece.session) is not None:
+            fields["session"] = {**header._asdict(), "op": header.op.name.lower()}
         return {**fields, "payload": decoded(piece.payload)}
     except ValueError:
         return {**fields, "hex": piece.payload.hex()}

@@ -16,6 +16,7 @@ from mosaik.primitives.codec import Codec
 from mosaik.primitives.digest import short
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.errors import CodecError, ConfigError
+from mosaik.primitives.session import SessionOp, unwrap
 from mosaik.storage import LogIdentity, StorageEnvironment, open_storage
 from mosaik.storage.rebind import rebind as rebind_log
 from mosaik.transport.identity import Identity
@@ -83,7 +84,9 @@ def _require_successor(
         if entry.kind is not EntryKind.COMMAND:
             continue
         try:
-            decode(entry.payload)
+            header, command = unwrap(entry.payload)
+            if header is None or header.op is SessionOp.COMMAND:
+                decode(command)
         except CodecError as error:
             raise ConfigError(
                 f"the log cannot be carried over: entry {entry.index} is not a command that "

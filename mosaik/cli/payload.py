@@ -12,6 +12,7 @@ from mosaik.primitives.digest import short
 from mosaik.primitives.entry import Entry, EntryKind
 from mosaik.primitives.errors import CodecError
 from mosaik.primitives.membership import configuration_codec
+from mosaik.primitives.session import SessionOp, unwrap
 
 __all__ = ["decoded", "shown"]
 
@@ -22,7 +23,13 @@ def shown(entry: Entry[Any], limit: int) -> str:
     if not payload:
         return ""
     try:
-        text = _members(payload) if entry.kind is EntryKind.CONFIG else _text(decoded(payload))
+        if entry.kind is EntryKind.CONFIG:
+            text = _members(payload)
+        elif (header := entry.session) is not None:
+            of_machine = header.op is SessionOp.COMMAND
+            text = f"{header}: {_text(decoded(payload))}" if of_machine else str(header)
+        else:
+            text = _text(decoded(payload))
     except (ValueError, CodecError):
         # Two digits are one byte, so no more than half as many bytes can be shown.
         text = f"{payload[: limit // 2 + 1].hex()}"
@@ -34,14 +41,17 @@ def shown(entry: Entry[Any], limit: int) -> str:
 def decoded(payload: bytes) -> Any:
     """What MessagePack's bytes mean, made of what JSON knows; bytes become text in hex after ``0x``.
 
+    Of a session's payload it is the command.
+
     Raises:
         ValueError: they are not MessagePack, or mean what cannot be shown.
     """
-    if not payload:
+    _, command = unwrap(payload)
+    if not command:
         return None
     try:
         plain = msgspec.to_builtins(
-            msgspec.msgpack.decode(payload), str_keys=True, builtin_types=(bytes,)
+            msgspec.msgpack.decode(command), str_keys=True, builtin_types=(bytes,)
         )
         # There and back: what is left of JSON's limits shows now.
         return json.loads(json.dumps(plain, default=_hex, allow_nan=False))

@@ -17,6 +17,7 @@ from mosaik.groups.groups import Groups
 from mosaik.groups.inspection import GroupReport, LogReport, MemberReport
 from mosaik.groups.key import GroupKey
 from mosaik.groups.outcome import Consistency, Pending
+from mosaik.groups.session import Session
 from mosaik.groups.when import When
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Observer",
     "Pending",
     "Reluctant",
+    "Session",
     "StorageStage",
     "TicketValidator",
     "When",

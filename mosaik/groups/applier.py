@@ -15,14 +15,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from mosaik.groups.sessions import Answer, Expired, Sessions
 from mosaik.machines.machine import ApplyContext, StateMachine
 from mosaik.primitives.cursor import Cursor
 from mosaik.primitives.entry import HEADER_SIZE, Entry, EntryKind
-from mosaik.primitives.errors import ApplyError, MosaikError
+from mosaik.primitives.errors import ApplyError, CodecError, MosaikError
+from mosaik.primitives.session import SESSION_MARK, SessionOp, unwrap
 
 __all__ = ["Applier", "Source"]
 
@@ -36,6 +39,11 @@ _CHUNK: Final = 0.0005
 _LARGEST_CHUNK: Final = 128
 #: Sealed bytes in one read from the store: a millisecond's work for the thread that verifies them.
 READ_BYTES: Final = 32 * 1024
+
+
+def _of_session(entry: Entry[Any]) -> bool:
+    sealed = entry.sealed
+    return len(sealed) > HEADER_SIZE and sealed[HEADER_SIZE] == SESSION_MARK
 
 
 class Source(Protocol):
@@ -70,6 +78,7 @@ class Applier:
         failed: Callable[[MosaikError], None],
     ) -> None:
         self._machine = machine
+        self._sessions: Final = Sessions()
         self._group = group
         self._landed = landed
         self._failed = failed
@@ -111,6 +120,7 @@ class Applier:
         self._forget()
         self.applied = self.checksum = 0
         self._machine.reset()
+        self._sessions.clear()
 
     def stop(self) -> None:
         """Applies nothing more."""
@@ -193,24 +203,59 @@ class Applier:
         commands = [entry for entry in entries if entry.kind is EntryKind.COMMAND]
         if not commands:
             return [None] * len(entries)
-        group = self._group
-        decoded = self._decoded(commands)
-        work = [
-            (command, ApplyContext(Cursor(entry.term, entry.index), entry.time_ms, group))
-            for command, entry in zip(decoded, commands, strict=True)
-        ]
-        results = self._apply_each(work) if self._one_by_one else self._apply_many(work)
+        if any(map(_of_session, commands)):
+            results: list[Any] = []
+            for in_session, following in groupby(commands, _of_session):
+                run = list(following)
+                results += map(self._apply_once, run) if in_session else self._apply_run(run)
+        else:
+            results = self._apply_run(commands)
         if len(commands) == len(entries):
             return results
         by_index = {entry.index: result for entry, result in zip(commands, results, strict=True)}
         return [by_index.get(entry.index) for entry in entries]
 
-    def _decoded(self, entries: Sequence[Entry[Any]]) -> list[Any]:
-        decode = self._decode
+    def _apply_run(self, entries: Sequence[Entry[Any]]) -> list[Any]:
+        """The results of commands."""
+        return self._apply_payloads(entries, [entry.sealed[HEADER_SIZE:] for entry in entries])
+
+    def _apply_once(self, entry: Entry[Any]) -> Answer | Expired | None:
+        """The answer to a session's command, which may have been applied before; see `Sessions`."""
+        sessions, time_ms = self._sessions, entry.time_ms
+        try:
+            header, payload = unwrap(entry.payload)
+        except CodecError as error:
+            raise ApplyError(f"entry {entry.index}: {error}", index=entry.index) from error
+        assert header is not None
+        if header.op is SessionOp.OPEN:
+            sessions.open(entry.index, time_ms)
+            return None
+        if header.op is SessionOp.CLOSE:
+            sessions.close(header.session)
+            return None
+        known = sessions.find(header, time_ms)
+        if known is None:
+            (result,) = self._apply_payloads([entry], [payload])
+            known = Answer(entry.index, result)
+            sessions.keep(header, known)
+        return known
+
+    def _apply_payloads(
+        self, entries: Sequence[Entry[Any]], payloads: Sequence[bytes]
+    ) -> list[Any]:
+        group = self._group
+        decoded = self._decoded(entries, payloads)
+        work = [
+            (command, ApplyContext(Cursor(entry.term, entry.index), entry.time_ms, group))
+            for command, entry in zip(decoded, entries, strict=True)
+        ]
+        return self._apply_each(work) if self._one_by_one else self._apply_many(work)
+
+    def _decoded(self, entries: Sequence[Entry[Any]], payloads: Sequence[bytes]) -> list[Any]:
         commands: list[Any] = []
         try:
             # Extended one by one, so that its length says which one failed.
-            commands.extend(decode(entry.sealed[HEADER_SIZE:]) for entry in entries)
+            commands.extend(map(self._decode, payloads))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             index = entries[len(commands)].index
             raise ApplyError(

@@ -18,6 +18,7 @@ from mosaik.groups.config import GroupConfig
 from mosaik.groups.inspection import GroupReport, report_on, stream_group
 from mosaik.groups.outcome import Consistency, Pending
 from mosaik.groups.running import RunningGroup
+from mosaik.groups.session import Session, open_session
 from mosaik.groups.when import When
 from mosaik.primitives.cursor import Applied, Cursor, Index, IndexRange
 from mosaik.primitives.digest import Digest, PeerId
@@ -29,6 +30,7 @@ from mosaik.primitives.errors import (
     HistoryLost,
     NoCommands,
 )
+from mosaik.primitives.session import SESSION_OVERHEAD
 from mosaik.storage.backup_file import write_backup
 
 __all__ = ["Group"]
@@ -37,7 +39,7 @@ C = TypeVar("C")
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_MAX_COMMAND = MAX_ENTRY_SIZE - HEADER_SIZE
+_MAX_COMMAND = MAX_ENTRY_SIZE - HEADER_SIZE - SESSION_OVERHEAD
 
 
 class Group(Generic[C, Q, R]):
@@ -137,6 +139,13 @@ class Group(Generic[C, Q, R]):
         return self._give(commands, many=True, feed=True)
 
     def _give(self, commands: Sequence[C], *, many: bool, feed: bool) -> Pending[Any]:
+        self._require_writable()
+        commands = list(commands)
+        if not commands:
+            raise NoCommands("an empty batch of commands")
+        return self._put(commands, self._encoded(commands), many=many, feed=feed)
+
+    def _require_writable(self) -> None:
         running = self._running
         if running.over or not self._open:
             raise running.terminated()
@@ -146,14 +155,38 @@ class Group(Generic[C, Q, R]):
                 "a majority of this group's volatile stores forgot its history, so it takes no more "
                 "commands; restart the node to forget it too"
             )
-        commands = list(commands)
-        if not commands:
-            raise NoCommands("an empty batch of commands")
-        payloads = self._encoded(commands)
+
+    def _put(
+        self, commands: Sequence[Any], payloads: Sequence[bytes], *, many: bool, feed: bool
+    ) -> Pending[Any]:
         pending: Pending[Any] = Pending(loop=self._loop)
         self._replica.pipeline.put(Call(commands, payloads, pending, many=many, feed=feed))
         self._replica.wake()
         return pending
+
+    async def session(self, id: int | None = None) -> Session[C, Q, R]:
+        """Opens a session, whose commands are applied once however often they have to be given.
+
+        Args:
+            id: of one that is open, to go on with it after a restart; see `Session.next`.
+
+        Raises:
+            HistoryLost: the group forgot what it had acknowledged and refuses writes.
+        """
+        return Session(self, id) if id is not None else await open_session(self)
+
+    def give(self, command: Any, payload: bytes) -> Pending[Applied[Any]]:
+        """Replicates a payload as it is, for a `Session`; outcomes as `execute` tells them."""
+        self._require_writable()
+        return self._put([command], [payload], many=False, feed=False)
+
+    def encoded(self, command: C) -> bytes:
+        """A command's bytes, proven to be one that the machine can read, for a `Session`.
+
+        Raises:
+            CodecError: it is not one, or it is too long.
+        """
+        return self._encoded([command])[0]
 
     def _encoded(self, commands: list[C]) -> list[bytes]:
         """The commands' bytes, proven to decode: what no machine can read must not enter the log."""

@@ -37,6 +37,7 @@ import msgspec
 
 from mosaik.primitives.cursor import Cursor
 from mosaik.primitives.errors import CodecError
+from mosaik.primitives.session import SessionHeader, SessionOp, unwrap
 
 __all__ = [
     "HEADER_SIZE",
@@ -118,7 +119,19 @@ class Entry(msgspec.Struct, Generic[C], gc=False, eq=False):
             )
         if self._decode is None:
             raise CodecError(f"entry {self.index} was read without a codec; open the log with one")
-        return self._decode(self.sealed[HEADER_SIZE:])
+        header, command = unwrap(self.sealed[HEADER_SIZE:])
+        if header is not None and header.op is not SessionOp.COMMAND:
+            raise CodecError(f"entry {self.index} {header}, and carries no command")
+        return self._decode(command)
+
+    @property
+    def session(self) -> SessionHeader | None:
+        """The session that the command was given in; None without one.
+
+        Raises:
+            CodecError: a newer mosaik wrote it.
+        """
+        return unwrap(self.payload)[0] if self.kind is EntryKind.COMMAND else None
 
     @property
     def cursor(self) -> Cursor:

@@ -28,6 +28,7 @@
     │   │   ├── NoCommands            an empty batch
     │   │   ├── Offline               certainly not done; may be sent again
     │   │   └── OutcomeUnknown        done or not done; nobody here can tell
+    │   ├── SessionExpired            the replicas forgot the session; nothing of it is applied now
     │   ├── QueryError                carries ``query``
     │   │   └── QueryOffline          not answered; may be asked again
     │   ├── ApplyError                the state machine's handler raised
@@ -71,6 +72,7 @@ __all__ = [
     "ProtocolViolation",
     "QueryError",
     "QueryOffline",
+    "SessionExpired",
     "StorageClosed",
     "StorageError",
     "StorageFormatTooNew",
@@ -231,6 +233,10 @@ class Offline(CommandError):
 
 class OutcomeUnknown(CommandError):
     """The leader changed or fell silent in flight: the commands may or may not have been applied."""
+
+
+class SessionExpired(GroupError):
+    """The replicas have forgotten a session; a command that was given in it now is not applied."""
 
 
 class QueryError(GroupError):
