@@ -91,9 +91,7 @@ def _case(block: Block, before: State, joint: bool) -> tuple[Case, bool]:
         assert answer in _REFUSALS, f"{block.where}: {answer}"
         after, still = before, joint
     else:
-        after = State(
-            _numbers(configuration["voters"]), _numbers(configuration["learners"] or "")
-        )
+        after = State(_numbers(configuration["voters"]), _numbers(configuration["learners"] or ""))
         still = configuration["joint"] is not None
     wishes = tuple(word for line in block.given for word in line.split())
     command = block.command.split()[0]

@@ -33,6 +33,7 @@ from mosaik.consensus.messages import (
 )
 from mosaik.primitives.membership import Configuration, Member, Replica, Role
 from tests.consensus.recorded.changes import State
+from tests.consensus.simulation import Property
 from tests.consensus.simulation.node import SimNode
 from tests.consensus.transcript import Transcript
 
@@ -56,8 +57,8 @@ class Group(Transcript):
         configurations: each that was in force at a leader, in order.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, ignored: frozenset[Property] = frozenset()) -> None:
+        super().__init__(ignored)
         self.configurations: list[Configuration] = []
         self._answers: list[tuple[SimNode, object]] = []
         self._sent: list[Outgoing] = []
