@@ -307,7 +307,8 @@ def altered(case: Case) -> Iterator[Case]:
     voters, learners = case.after
     yield case._replace(after=State(voters | {77}, learners))
     yield case._replace(after=State(voters, learners | {77}))
-    yield case._replace(after=State(voters - {max(voters, default=0)} or {77}, learners))
+    fewer = voters - {max(voters, default=0)}
+    yield case._replace(after=State(fewer or frozenset({77}), learners))
     yield case._replace(refusal="" if case.refusal else ALL_VOTERS_GONE)
 
 
