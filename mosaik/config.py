@@ -53,12 +53,16 @@ class NetworkSection(msgspec.Struct, frozen=True, kw_only=True):
         name: the network; nodes of different networks do not see each other.
         data_dir: the directory of the node's key, lock and stores; None keeps nothing.
         listen: the address to listen on, ``host:port``; port 0 lets the system choose.
+        advertise: what others shall dial, where it differs from what is listened on, as behind NAT.
+        source: the IP address to dial from, on a machine with several; None lets the system choose.
         bootstrap: addresses of nodes to begin with.
     """
 
     name: str | None = None
     data_dir: str | None = None
     listen: str | None = None
+    advertise: tuple[str, ...] = ()
+    source: str | None = None
     bootstrap: tuple[str, ...] = ()
 
 

@@ -60,6 +60,7 @@ class Network:
         bootstrap: addresses of nodes to begin with, ``host:port``.
         listen: the address to listen on; port 0 takes a free one.
         advertise: what others shall dial, where it differs from what is listened on.
+        source: the IP address to dial from, on a machine with several.
         transport: makes the transport; TLS over TCP when not given.
         discovery: limits and times of discovery.
         config: settings that were loaded already.
@@ -77,6 +78,7 @@ class Network:
         bootstrap: Iterable[str] | None = None,
         listen: str | None = None,
         advertise: Sequence[str] = (),
+        source: str | None = None,
         transport: TransportFactory | None = None,
         discovery: DiscoveryConfig | None = None,
         config: Config | None = None,
@@ -95,7 +97,8 @@ class Network:
         self._identity_given = identity
         self._bootstrap = _list(settings.bootstrap if bootstrap is None else bootstrap)
         self._listen = listen or settings.listen or "127.0.0.1:0"
-        self._advertise = tuple(advertise)
+        self._advertise = tuple(advertise) or settings.advertise
+        self._source = source or settings.source
         if transport is None:
             # Checked now: later a wrong address would merely never answer.
             HostPort.parse(self._listen)
@@ -277,7 +280,13 @@ class Network:
         return Identity.ephemeral() if secret is None else Identity.from_secret(secret)
 
     def _tls(self, secret: SecretKey, network: Digest) -> Transport:
-        return TlsTransport(secret, network, listen=self._listen, advertise=self._advertise)
+        return TlsTransport(
+            secret,
+            network,
+            listen=self._listen,
+            advertise=self._advertise,
+            source=self._source,
+        )
 
 
 def _list(bootstrap: Iterable[str]) -> tuple[str, ...]:

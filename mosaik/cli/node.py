@@ -59,6 +59,7 @@ _COMMANDS: Final = {
 @click.option("--events", is_flag=True, help="Say what happens on standard output, as JSON lines.")
 @click.option("--control", is_flag=True, hidden=True, help="Answer requests on standard input.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
+@click.option("--trail", is_flag=True, hidden=True, help="Write down what the machine does.")
 def node(
     ctx: click.Context,
     path: str | None,
@@ -71,6 +72,7 @@ def node(
     events: bool,
     control: bool,
     parent: int | None,
+    trail: bool,
 ) -> None:
     """Run one node of a group until SIGTERM or SIGINT, or ask one that runs."""
     if ctx.invoked_subcommand is not None:
@@ -97,7 +99,7 @@ def node(
     # A reader that has stopped reading blocks this thread and not the node.
     with ThreadPoolExecutor(1, "mosaik-events") as writer:
         report = partial(_submit, writer, events)
-        run(serve(config, report, control=control))
+        run(serve(config, report, control=control, trail=trail))
 
 
 def load_config(path: str | None, arguments: dict[str, Any]) -> Config:
@@ -126,13 +128,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return new_event_loop
 
 
-async def serve(config: Config, report: Report, *, control: bool = False) -> None:
+async def serve(
+    config: Config, report: Report, *, control: bool = False, trail: bool = False
+) -> None:
     """Joins the configured group and stays until a signal comes or the group ends.
 
     Args:
         config: the settings.
         report: is called with an event's name and what belongs to it.
         control: answer requests on standard input, and stop when it ends.
+        trail: write down what the machine does, for a test that compares replicas.
 
     Raises:
         MosaikError: a setting is missing, or the group ended by itself.
@@ -141,6 +146,10 @@ async def serve(config: Config, report: Report, *, control: bool = False) -> Non
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     key, machine = group_parts(config)
+    if trail and config.network.data_dir is not None:
+        from mosaik.testing.trail import Trail
+
+        machine = Trail(machine, config.network.data_dir)
     gc.collect()  # now, while nobody waits: it takes 15 ms
     async with Network.from_settings(config) as network:
         report("listening", peer=str(network.peer), addresses=list(network.addresses))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from mosaik.testing.agreement import ReplicasDiffer, assert_replicas_agree
 from mosaik.testing.cluster import Cluster, ClusterNode
+from mosaik.testing.instruments import NodeDisk
 from mosaik.testing.lost import AcknowledgedLost, assert_nothing_lost
 from mosaik.testing.offline import read_log
 from mosaik.testing.ports import free_ports
@@ -15,12 +17,15 @@ __all__ = [
     "Cluster",
     "ClusterNode",
     "Event",
+    "NodeDisk",
     "NotRunning",
     "Process",
     "ProcessEnded",
     "Recorder",
+    "ReplicasDiffer",
     "RequestFailed",
     "assert_nothing_lost",
+    "assert_replicas_agree",
     "free_ports",
     "read_log",
 ]

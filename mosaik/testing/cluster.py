@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,9 +31,12 @@ from mosaik.groups.config import ConsensusConfig
 from mosaik.groups.key import GroupKey
 from mosaik.primitives.digest import PeerId
 from mosaik.primitives.entry import Entry
+from mosaik.primitives.errors import ConfigError
+from mosaik.testing.instruments import NodeDisk, require_sources, source_of
 from mosaik.testing.offline import read_log
 from mosaik.testing.ports import free_ports
 from mosaik.testing.process import Event, Process
+from mosaik.testing.proxy import Proxy
 
 __all__ = ["Cluster", "ClusterNode"]
 
@@ -59,6 +63,8 @@ class ClusterNode:
         storage: str,
         settings: Mapping[str, Any],
         wrapper: Sequence[str] = (),
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.name: Final = name
         self.data_dir: Final = directory / name
@@ -68,8 +74,8 @@ class ClusterNode:
         self._file = directory / f"{name}.toml"
         self._peer: PeerId | None = None
         command = [*wrapper, sys.executable, "-m", "mosaik", "node", "--config", str(self._file)]
-        command += ["--events", "--control", "--parent", str(os.getpid())]
-        self.process: Final = Process(command, log=directory / f"{name}.log")
+        command += ["--events", "--control", "--parent", str(os.getpid()), *options]
+        self.process: Final = Process(command, log=directory / f"{name}.log", environ=environ)
 
     @property
     def peer(self) -> PeerId:
@@ -178,6 +184,11 @@ class Cluster:
         machine: what makes the state machine, ``package.module:name``; a `Map` of text when not given.
         network: the network's name.
         wrapper: stands before each node's command, such as ``strace -D`` with a fault to inject.
+        instrumented: let `partition`, `cut` and `disk` work, and `assert_replicas_agree`: nodes reach
+            each other through a proxy in this process, their stores do what they are told, and each
+            writes down what its machine does. Needs a system on which all of 127.0.0.0/8 is this
+            machine, such as Linux.
+        path: directories in which the nodes find modules beside the usual ones.
 
     Attributes:
         nodes: the nodes.
@@ -194,20 +205,29 @@ class Cluster:
         machine: str | None = None,
         network: str = "mosaik-cluster",
         wrapper: Sequence[str] = (),
+        instrumented: bool = False,
+        path: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         self.directory: Final = Path(directory).absolute()
         self.network: Final = network
         self.settings: Final[Mapping[str, Any]] = {"bootstrap_expect": nodes, **(consensus or {})}
         self.key: Final = self._key()
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(nodes)]
+        self.instrumented: Final = instrumented
+        addresses = [
+            f"127.0.0.1:{port}" for port in free_ports(2 * nodes if instrumented else nodes)
+        ]
+        self.addresses: Final[Sequence[str]] = addresses[:nodes]
+        """What others dial to reach the nodes: what to begin with."""
+        self._behind: Final = addresses[nodes:]
         shared: dict[str, Any] = {
             "group": {"key_file": "group.key"} | ({"machine": machine} if machine else {}),
             "consensus": self.settings,
         }
+        environ = {"PYTHONPATH": _python_path(path)} if path else {}
         self.nodes: Final = tuple(
-            self._node(number, addresses, storage, shared, wrapper)
-            for number in range(1, nodes + 1)
+            self._node(number, storage, shared, wrapper, environ) for number in range(1, nodes + 1)
         )
+        self._proxy = self._make_proxy() if instrumented else None
 
     def _key(self) -> GroupKey:
         path = self.directory / "group.key"
@@ -219,26 +239,38 @@ class Cluster:
     def _node(
         self,
         number: int,
-        addresses: list[str],
         storage: str,
         shared: Mapping[str, Any],
         wrapper: Sequence[str],
+        environ: Mapping[str, str],
     ) -> ClusterNode:
-        name, address = f"node-{number}", addresses[number - 1]
+        name, address = f"node-{number}", self.addresses[number - 1]
         url = storage.replace("{node}", name)
         network = {
             "name": self.network,
             "data_dir": name,
             "listen": address,
-            "bootstrap": [other for other in addresses if other != address],
+            "bootstrap": [other for other in self.addresses if other != address],
         }
+        options: list[str] = []
+        if self.instrumented:
+            url = f"switched+{url}"
+            options = ["--trail"]
+            network |= {
+                "listen": self._behind[number - 1],
+                "advertise": [address],
+                "source": source_of(number),
+            }
         settings = {"network": network, "storage": {"url": url}, **shared}
-        return ClusterNode(name, self.directory, address, url, settings, wrapper)
+        return ClusterNode(name, self.directory, address, url, settings, wrapper, options, environ)
 
-    @property
-    def addresses(self) -> list[str]:
-        """Where the nodes listen: what others begin with."""
-        return [node.address for node in self.nodes]
+    def _make_proxy(self) -> Proxy:
+        names = [node.name for node in self.nodes]
+        ways = zip(self.addresses, self._behind, strict=True)
+        return Proxy(
+            dict(zip(names, ways, strict=True)),
+            {source_of(number): name for number, name in enumerate(names, 1)},
+        )
 
     @property
     def consensus(self) -> ConsensusConfig:
@@ -250,7 +282,14 @@ class Cluster:
         return next((node for node in self.nodes if node.peer == peer), None)
 
     async def start(self) -> None:
-        """Starts every node that is not running."""
+        """Starts every node that is not running.
+
+        Raises:
+            ProcessEnded: one ended instead. ConfigError: this system cannot run an instrumented cluster.
+        """
+        if self._proxy is not None and not self._proxy.running:
+            require_sources(len(self.nodes))
+            await self._proxy.start()
         await asyncio.gather(*(node.start() for node in self.nodes if not node.running))
 
     async def stop(self) -> None:
@@ -260,6 +299,57 @@ class Cluster:
     async def kill(self) -> None:
         """Kills every node at once."""
         await asyncio.gather(*(node.kill() for node in self.nodes))
+
+    # -- wires and disks ----------------------------------------------------------------------------
+
+    def partition(self, *sides: Sequence[ClusterNode]) -> None:
+        """Cuts the wires between nodes of different sides; a node of none keeps all of its own.
+
+        Whoever sends something across hears nothing: no error, no end of the connection. Wires that were cut
+        before stay so.
+
+        Raises:
+            ConfigError: the cluster is not instrumented.
+        """
+        for number, side in enumerate(sides):
+            for other in sides[number + 1 :]:
+                for one, another in product(side, other):
+                    self.cut(one, another)
+                    self.cut(another, one)
+
+    def cut(self, source: ClusterNode, target: ClusterNode) -> None:
+        """What one node says does not reach another one. New connections need both ways.
+
+        Raises:
+            ConfigError: the cluster is not instrumented.
+        """
+        self._instrument().cut([(source.name, target.name)])
+
+    def heal(self) -> None:
+        """Mends all wires; what was held back arrives.
+
+        Raises:
+            ConfigError: the cluster is not instrumented.
+        """
+        self._instrument().heal()
+
+    def disk(self, node: ClusterNode) -> NodeDisk:
+        """The node's disk, which can be told to fail.
+
+        Raises:
+            ConfigError: the cluster is not instrumented.
+        """
+        self._instrument()
+        return NodeDisk(node.data_dir)
+
+    def _instrument(self) -> Proxy:
+        if self._proxy is None:
+            raise ConfigError(
+                "wires and disks are real here; make it Cluster(..., instrumented=True)"
+            )
+        return self._proxy
+
+    # -- who leads ----------------------------------------------------------------------------------
 
     async def leader(
         self, *, among: Iterable[ClusterNode] | None = None, timeout: float = PATIENCE
@@ -323,6 +413,13 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         await self.kill()
+        if self._proxy is not None:
+            await self._proxy.close()
+
+
+def _python_path(path: Sequence[str | os.PathLike[str]]) -> str:
+    more = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([*(os.fspath(each) for each in path), *([more] if more else [])])
 
 
 #: Events that say whether a node takes commands.

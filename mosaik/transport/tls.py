@@ -23,6 +23,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from mosaik.primitives.digest import Digest, PeerId
@@ -134,6 +135,15 @@ class TlsLink(BaseLink):
             self._connection.transport.resume_reading()
 
 
+def _ip(source: str) -> str:
+    try:
+        return str(ip_address(source))
+    except ValueError as error:
+        raise ConfigError(
+            f"{source!r} cannot be dialled from: write an IP address of this machine, without a port"
+        ) from error
+
+
 class TlsTransport:
     """Dials and accepts links over TLS 1.3.
 
@@ -142,6 +152,7 @@ class TlsTransport:
         network: the network's id; nobody of another one gets past the hello.
         listen: ``host:port``; port 0 takes a free one.
         advertise: what others shall dial, where that is not the address listened on.
+        source: the IP address to dial from; the system chooses when not given.
 
     Raises:
         ConfigError: an address is none.
@@ -154,10 +165,12 @@ class TlsTransport:
         *,
         listen: str = "127.0.0.1:0",
         advertise: Sequence[str] = (),
+        source: str | None = None,
     ) -> None:
         self.peer: Final = secret.peer
         self._network = network
         self._listen = HostPort.parse(listen)
+        self._source = None if source is None else (_ip(source), 0)
         self._addresses = tuple(str(HostPort.parse(address)) for address in advertise)
         self._server_context = server_context(secret)
         self._client_context = client_context(secret)
@@ -319,6 +332,7 @@ class TlsTransport:
             server_hostname="",  # names prove nothing here, so none is sent
             ssl_handshake_timeout=timeout,
             ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            local_addr=self._source,
         )
 
     def _check_who(self, connection: Connection, address: str, expect: PeerId | None) -> None:

@@ -131,7 +131,7 @@ def observing(cluster: Cluster, behind: int = 0) -> Settings:
         network=cluster.network,
         key_file=str(cluster.directory / "group.key"),
         consensus=dict(cluster.settings),
-        bootstrap=cluster.addresses,
+        bootstrap=list(cluster.addresses),
         behind=behind,
     )
 

@@ -18,6 +18,13 @@ from mosaik.testing.faults.disks import (
     full,
     slow,
 )
+from mosaik.testing.faults.switched import (
+    Ordered,
+    SwitchedEnvironment,
+    SwitchedOptions,
+    order,
+    switched,
+)
 from mosaik.testing.faults.tee import Difference, TeeEnvironment, TeeOptions, tee
 from mosaik.testing.faults.wrapped import WrappedEnvironment, WrappedStorage, Wrapper
 
@@ -27,8 +34,11 @@ __all__ = [
     "FaultyOptions",
     "FullEnvironment",
     "FullOptions",
+    "Ordered",
     "SlowEnvironment",
     "SlowOptions",
+    "SwitchedEnvironment",
+    "SwitchedOptions",
     "TeeEnvironment",
     "TeeOptions",
     "WrappedEnvironment",
@@ -36,6 +46,8 @@ __all__ = [
     "Wrapper",
     "faulty",
     "full",
+    "order",
     "slow",
+    "switched",
     "tee",
 ]
