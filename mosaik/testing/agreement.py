@@ -41,9 +41,8 @@ async def assert_replicas_agree(cluster: Cluster) -> int:
     last = max((int(state["committed"]) for state in states), default=0)
     await asyncio.gather(*(node.reaches(last) for node in running))
     trails = {node.name: await asyncio.to_thread(read_trail, node.data_dir) for node in running}
-    compared = (
-        set.intersection(*(set(trail) for trail in trails.values())) if trails else set[int]()
-    )
+    first, *others = trails.values() or [dict[int, Step]()]
+    compared = [index for index in first if all(index in other for other in others)]
     if len(trails) < 2 or not compared:
         raise ValueError(
             "there are no two nodes with commands to compare; start the cluster, give it some, and make "
@@ -57,7 +56,7 @@ async def assert_replicas_agree(cluster: Cluster) -> int:
 
 def first_difference(trails: Mapping[str, Mapping[int, Step]]) -> ReplicasDiffer | None:
     """Where trails part; None when they agree as far as they go."""
-    for index in sorted(set().union(*trails.values())):
+    for index in sorted({index for trail in trails.values() for index in trail}):
         steps = {name: trail[index] for name, trail in trails.items() if index in trail}
         answers = {step.answered for step in steps.values()}
         states = {step.state for step in steps.values() if step.state}

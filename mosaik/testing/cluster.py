@@ -84,6 +84,11 @@ class ClusterNode:
         return self._peer
 
     @property
+    def seen(self) -> int:
+        """How many events its present run has reported: for `until`, to wait for one that comes after."""
+        return len(self.process.events)
+
+    @property
     def running(self) -> bool:
         """Whether its process is there, stopped or not."""
         return self.process.running
@@ -254,7 +259,8 @@ class Cluster:
         }
         options: list[str] = []
         if self.instrumented:
-            url = f"switched+{url}"
+            if url != "memory":  # which has no disk
+                url = f"switched+{url}"
             options = ["--trail"]
             network |= {
                 "listen": self._behind[number - 1],

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeGuard
 
 import msgspec
 
@@ -137,16 +137,35 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, type) or callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)  # code is no state
     deeper = depth + 1
-    if isinstance(value, Mapping):
+    if _is_mapping(value):
         return [(_plain(key, deeper), _plain(held, deeper)) for key, held in value.items()]
-    if isinstance(value, AbstractSet):
+    if _is_set(value):
         return sorted((_plain(each, deeper) for each in value), key=repr)
-    if isinstance(value, Sequence):
+    if _is_sequence(value):
         return [_plain(each, deeper) for each in value]
-    fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dict__", None)
+    return _plain_object(value, deeper)
+
+
+def _plain_object(value: Any, deeper: int) -> Any:
+    fields: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dict__", None)
     name = type(value).__qualname__
     if fields is None:
         # The default `repr` has an address, which says nothing of the state.
-        silent: bool = getattr(type(value), "__repr__") is object.__repr__  # noqa: B009 - typed by `object`
-        return name if silent else repr(value)
+        shown: Any = type(value).__repr__
+        return name if shown is object.__repr__ else repr(value)
     return [name, [(field, _plain(getattr(value, field), deeper)) for field in fields]]
+
+
+# Told by functions: what `isinstance` finds is of unknown parts.
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_set(value: object) -> TypeGuard[AbstractSet[Any]]:
+    return isinstance(value, AbstractSet)
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence)

@@ -316,7 +316,9 @@ class TlsTransport:
                 await connection.established
         except (TimeoutError, OSError, LinkClosed, ProtocolViolation) as error:
             connection.abort()
-            why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else error
+            why = str(error) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                why = f"no answer within {timeout:g} s"
             raise DialError(f"{address} could not be reached for {protocol}: {why}") from error
         except BaseException:
             connection.abort()

@@ -15,10 +15,10 @@ _FILE: Final = re.compile(_CAPTION + r"\n\n```\w+\n(.*?)\n```$", re.MULTILINE | 
 _CONSOLE: Final = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def files() -> dict[str, str]:
+def files(page: Path = PAGE) -> dict[str, str]:
     """What each file consists of, by its path: the blocks under its name, in their order."""
     parts: dict[str, list[str]] = {}
-    for name, code in _FILE.findall(PAGE.read_text()):
+    for name, code in _FILE.findall(page.read_text()):
         parts.setdefault(name, []).append(code)
     return {name: "\n\n".join(blocks) + "\n" for name, blocks in parts.items()}
 

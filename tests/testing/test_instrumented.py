@@ -66,7 +66,7 @@ async def test_a_leader_that_is_cut_off_acknowledges_nothing(tmp_path: Path) -> 
         leader = await cluster.leader()
         others = [node for node in cluster.nodes if node is not leader]
         await recorder.execute(leader, Map.Insert("a", "before"))
-        seen = len(leader.process.events)
+        seen = leader.seen
         cluster.partition([leader], others)
         doomed = asyncio.ensure_future(recorder.execute(leader, Map.Insert("a", "lost?")))
         successor = await led_by_another(cluster, others)
@@ -108,7 +108,7 @@ async def test_a_sync_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
         await cluster.online()
         for node in cluster.nodes:
             await recorder.execute(node, Map.Insert(node.name, "before"))
-            seen = len(node.process.events)
+            seen = node.seen
             cluster.disk(node).fail_sync()
             with contextlib.suppress(RequestFailed):
                 await recorder.execute(node, Map.Insert(node.name, "during"))

@@ -129,7 +129,7 @@ def test_a_batch_that_the_machine_applies_at_once_stays_one(tmp_path: Path) -> N
 
 
 def trails(tmp_path: Path, *machines: Any) -> dict[str, dict[int, Any]]:
-    found = {}
+    found: dict[str, dict[int, Any]] = {}
     for number, machine in enumerate(machines):
         directory = tmp_path / str(number)
         directory.mkdir()

@@ -313,3 +313,9 @@ async def test_a_link_that_nobody_listens_to_takes_small_frames_only(listens: bo
     finally:
         await client.close()
         await server.close()
+
+
+@pytest.mark.parametrize("source", ["10.0.0.1:80", "localhost", ""])
+def test_what_is_no_address_cannot_be_dialled_from(source: str) -> None:
+    with pytest.raises(ConfigError, match="write an IP address of this machine, without a port"):
+        TlsTransport(SecretKey.generate(), Digest("n"), source=source)

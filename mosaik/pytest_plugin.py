@@ -35,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker."""
     config.addinivalue_line(
         "markers",
-        "mosaik(nodes=3, storage='sqlite', machine='module:name', consensus={...}): what the fixture "
-        "`cluster` is made of; see mosaik.testing.Cluster",
+        "mosaik(nodes=3, storage='sqlite', machine=..., consensus=...): what the fixture `cluster` is made "
+        "of; see mosaik.testing.Cluster",
     )
 
 
