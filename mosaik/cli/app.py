@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "key": Lazy("mosaik.cli.key:key", "Make group keys."),
     "log": Lazy("mosaik.cli.log:log", "Look into closed stores, copy, back up and restore them."),
     "node": Lazy("mosaik.cli.node:node", "Run one node of a group, or ask one that runs."),
+    "recover": Lazy("mosaik.cli.recover:recover", "Go on after a majority is lost for good."),
     "simulate": Lazy(
         "mosaik.cli.simulate:simulate",
         "Try whole groups on virtual time, under faults, from seeds.",

@@ -56,6 +56,8 @@ def on_history_info(core: Core, sender: Replica, info: HistoryInfo) -> None:
         direct = neighbour is None or neighbour.history != core.history
         if direct and core.leader is not None and core.bonded(core.leader):
             core.send(core.leader, info)
+        elif direct and core.leader is None:
+            _left_behind(core, info)
         return
     if not (info.founded and info.confirmed and core.founded):
         return
@@ -69,6 +71,20 @@ def on_history_info(core: Core, sender: Replica, info: HistoryInfo) -> None:
             )
     elif must_yield(core, info):
         core.append(EntryKind.DISSOLVE, [info.history])
+
+
+def _left_behind(core: Core, info: HistoryInfo) -> None:
+    """Nobody leads here, and another history has a majority: this may be one that `recover` gave up."""
+    # Without a leader nobody knows how much of the own log is committed.
+    both = core.client_class is not ClientClass.NONE and info.client is ClientClass.SOME
+    if both and info.founded and info.confirmed and info.history not in core.divergent:
+        core.divergent = core.divergent | {info.history}
+        core.report(
+            Notice.DIVERGENT_HISTORY,
+            f"nobody leads {core.history[:5].hex()} here, and {info.history[:5].hex()} has a leader and "
+            "holds other commands; if this replica was given up by `mosaik recover`, let its node join "
+            "that history: `mosaik log reset`",
+        )
 
 
 def must_yield(core: Core, info: HistoryInfo) -> bool:

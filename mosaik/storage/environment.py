@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar, overload
 import msgspec
 
 from mosaik.primitives.durable import Anchor, HardState, WriteBatch
+from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import (
     CorruptEntry,
     InvalidBatch,
@@ -33,6 +34,7 @@ from mosaik.primitives.errors import (
     StorageClosed,
     StorageFull,
     StorageLocked,
+    StorageMismatch,
     StoragePoisoned,
     StorageUnavailable,
 )
@@ -43,7 +45,7 @@ from mosaik.storage.log import EngineLog, LogSlot, Look
 from mosaik.storage.plan import Plan, plan
 from mosaik.storage.record import STORE_KEY, StoreRecord, log_record
 from mosaik.storage.recover import recover, unrecovered
-from mosaik.storage.rows import ReadRows, all_rows
+from mosaik.storage.rows import ReadRows, all_rows, pack
 from mosaik.storage.verify import verify
 from mosaik.storage.watermark import Header, Watermark
 
@@ -207,6 +209,31 @@ class EngineEnvironment:
             if watermark is not None:
                 watermark.acknowledge(new, mark)
                 self._guard_mark(watermark.flush)
+
+    def refound(self, group: bytes, hard_state: HardState, entry: Entry[Any]) -> None:
+        """Makes a log the beginning of another history, in one transaction; see `mosaik.storage.recovery`.
+
+        Raises:
+            StorageLocked: the log is open. `CorruptEntry`: its end is damaged.
+            StorageMismatch: it does not end where the entry begins.
+        """
+        with self._lock:
+            engine = self._usable()
+            if group in self._slots:
+                raise StorageLocked("the log is open; close its group first", url=self.url)
+            record = log_record.decode(engine.meta(group) or b"", url=self.url)
+            mark = self._watermark.mark(group) if self._watermark is not None else Anchor()
+            rows = self._reader(engine, group)
+            tail = recover(record, rows, engine.last_row(group), mark, url=self.url).tail
+            if tail != Anchor(entry.term, entry.index - 1, entry.previous):
+                raise StorageMismatch("the log ends elsewhere by now", url=self.url)
+            meta = log_record.encode(msgspec.structs.replace(record, hard_state=hard_state))
+            made = [(row.first, row.blob) for row in pack([entry], [entry.sealed])]
+            self._transact(engine, [Change(log=group, rows=made, meta=meta)])
+            if self._watermark is not None:
+                end = Anchor(entry.term, entry.index, entry.checksum)
+                self._watermark.acknowledge(group, end)
+                self._guard_mark(self._watermark.flush)
 
     # -- for tools ----------------------------------------------------------------------------------
 

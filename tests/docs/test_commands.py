@@ -15,7 +15,7 @@ from tests.docs.test_blocks import PAGES, name
 
 #: In a console block, and between backticks within a line.
 SHOWN = re.compile(
-    r"(?:^\$ |`)(mosaik (?:log|node|storage|key|demo|simulate)\b[^`\n]*)", re.MULTILINE
+    r"(?:^\$ |`)(mosaik (?:log|node|storage|key|demo|simulate|recover)\b[^`\n]*)", re.MULTILINE
 )
 
 
