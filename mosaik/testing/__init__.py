@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mosaik.testing.agreement import ReplicasDiffer, assert_replicas_agree
 from mosaik.testing.cluster import Cluster, ClusterNode
+from mosaik.testing.hosts import Host, Hosts
 from mosaik.testing.instruments import NodeDisk
 from mosaik.testing.lost import AcknowledgedLost, assert_nothing_lost
 from mosaik.testing.offline import read_log
@@ -17,6 +18,8 @@ __all__ = [
     "Cluster",
     "ClusterNode",
     "Event",
+    "Host",
+    "Hosts",
     "NodeDisk",
     "NotRunning",
     "Process",

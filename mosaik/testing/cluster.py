@@ -32,6 +32,7 @@ from mosaik.groups.key import GroupKey
 from mosaik.primitives.digest import PeerId
 from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import ConfigError
+from mosaik.testing.hosts import Host
 from mosaik.testing.instruments import NodeDisk, require_sources, source_of
 from mosaik.testing.offline import read_log
 from mosaik.testing.ports import free_ports
@@ -194,6 +195,7 @@ class Cluster:
             writes down what its machine does. Needs a system on which all of 127.0.0.0/8 is this
             machine, such as Linux.
         path: directories in which the nodes find modules beside the usual ones.
+        hosts: a host for each node (`Hosts`); all are on this one when not given.
 
     Attributes:
         nodes: the nodes.
@@ -212,7 +214,10 @@ class Cluster:
         wrapper: Sequence[str] = (),
         instrumented: bool = False,
         path: Sequence[str | os.PathLike[str]] = (),
+        hosts: Sequence[Host] | None = None,
     ) -> None:
+        if hosts is not None and (instrumented or len(hosts) != nodes):
+            raise ConfigError(f"{nodes} nodes need {nodes} hosts, whose wires no instruments hold")
         self.directory: Final = Path(directory).absolute()
         self.network: Final = network
         self.settings: Final[Mapping[str, Any]] = {"bootstrap_expect": nodes, **(consensus or {})}
@@ -221,6 +226,8 @@ class Cluster:
         addresses = [
             f"127.0.0.1:{port}" for port in free_ports(2 * nodes if instrumented else nodes)
         ]
+        if hosts is not None:
+            addresses = [host.address for host in hosts]
         self.addresses: Final[Sequence[str]] = addresses[:nodes]
         """What others dial to reach the nodes: what to begin with."""
         self._behind: Final = addresses[nodes:]
@@ -230,7 +237,8 @@ class Cluster:
         }
         environ = {"PYTHONPATH": _python_path(path)} if path else {}
         self.nodes: Final = tuple(
-            self._node(number, storage, shared, wrapper, environ) for number in range(1, nodes + 1)
+            self._node(number, storage, shared, [*on, *wrapper], environ)
+            for number, on in enumerate(_wrappers(hosts, nodes), 1)
         )
         self._proxy = self._make_proxy() if instrumented else None
 
@@ -421,6 +429,10 @@ class Cluster:
         await self.kill()
         if self._proxy is not None:
             await self._proxy.close()
+
+
+def _wrappers(hosts: Sequence[Host] | None, nodes: int) -> list[list[str]]:
+    return [host.wrapper for host in hosts] if hosts is not None else [[]] * nodes
 
 
 def _python_path(path: Sequence[str | os.PathLike[str]]) -> str:
