@@ -228,7 +228,7 @@ class Applier:
             raise ApplyError(f"entry {entry.index}: {error}", index=entry.index) from error
         assert header is not None
         if header.op is SessionOp.OPEN:
-            sessions.open(entry.index, time_ms)
+            sessions.open(header.session, time_ms)
             return None
         if header.op is SessionOp.CLOSE:
             sessions.close(header.session)

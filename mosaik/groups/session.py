@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from mosaik.groups.sessions import MAX_ANSWERS, Answer, Expired
 from mosaik.primitives.cursor import Applied
-from mosaik.primitives.errors import Offline, OutcomeUnknown, SessionExpired
+from mosaik.primitives.errors import GroupError, Offline, OutcomeUnknown, SessionExpired
 from mosaik.primitives.session import SessionHeader, SessionOp, wrap
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Session(Generic[C, Q, R]):
     one before the next where it matters.
 
     Attributes:
-        id: names it: the index of the entry that opened it.
+        id: names it: a number that was drawn when it was opened.
     """
 
     def __init__(self, group: Group[C, Q, R], id: int) -> None:
@@ -114,7 +115,9 @@ class Session(Generic[C, Q, R]):
         if not self._closed:
             self._closed = True
             header = SessionHeader(SessionOp.CLOSE, self.id)
-            with suppress(Offline, OutcomeUnknown):
+            with suppress(
+                GroupError
+            ):  # whatever kept it from them: they forget the session in time
                 await self._group.give(None, wrap(header))
 
     async def __aenter__(self) -> Self:
@@ -131,15 +134,16 @@ class Session(Generic[C, Q, R]):
 
 async def open_session(group: Group[C, Q, R]) -> Session[C, Q, R]:
     """Opens one through the log."""
-    payload = wrap(SessionHeader(SessionOp.OPEN))
+    # Enough that no two are ever equal; a positive number, for whoever keeps it in a database.
+    id_ = int.from_bytes(os.urandom(8)) >> 1
+    payload = wrap(SessionHeader(SessionOp.OPEN, id_))
     while True:
         try:
-            applied = await group.give(None, payload)
+            await group.give(None, payload)
         except (Offline, OutcomeUnknown):
-            # If it was opened nevertheless, nobody uses that one, and it is forgotten in time.
             await _leader_back(group)
         else:
-            return Session(group, int(applied))
+            return Session(group, id_)
 
 
 async def _leader_back(group: Group[Any, Any, Any]) -> None:

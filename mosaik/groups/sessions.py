@@ -74,10 +74,12 @@ class Sessions:
         """Begins again, as the machine does."""
         self._sessions = {}
 
-    def open(self, index: int, time_ms: int) -> None:
-        """The entry at ``index`` opens a session, which is named after it."""
+    def open(self, session: int, time_ms: int) -> None:
+        """A client opens a session; opened once more, it goes on."""
         self._expire(time_ms)
-        self._sessions[index] = _Session(time_ms)
+        known = self._sessions.pop(session, None) or _Session(time_ms)
+        known.used = time_ms
+        self._sessions[session] = known
         while len(self._sessions) > MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
 

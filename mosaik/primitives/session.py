@@ -7,7 +7,7 @@ session begins with it::
     0       1     0xC1
     1       1     version (1)
     2       1     what it is (`SessionOp`)
-    3       8     the session: the index of the entry that opened it; 0 in that entry
+    3       8     the session, by a number that its client drew when it opened it
     11      8     the command's number in the session, from 1
     19      8     the lowest number of which the client has no answer yet
     27            the command, as it would stand there without a session
@@ -49,19 +49,19 @@ class SessionHeader(NamedTuple):
     """What stands before a session's command.
 
     Attributes:
-        session: the index of the entry that opened it; 0 in that entry.
+        session: drawn by its client. Not an index: an index names other entries in other histories.
         number: of the command.
         floor: the client has all answers to commands of lower numbers, and will not ask again.
     """
 
     op: SessionOp
-    session: int = 0
+    session: int
     number: int = 0
     floor: int = 0
 
     def __str__(self) -> str:
         if self.op is SessionOp.OPEN:
-            return "opens a session"
+            return f"opens session {self.session}"
         if self.op is SessionOp.CLOSE:
             return f"closes session {self.session}"
         return f"session {self.session}, number {self.number}"

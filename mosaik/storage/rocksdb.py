@@ -40,7 +40,7 @@ from mosaik.primitives.errors import (
 from mosaik.storage.contract import Capability, Description, SyncMode
 from mosaik.storage.engine import Change
 from mosaik.storage.plugin import EnginePlugin, Place
-from mosaik.storage.rocksdb_records import check_records
+from mosaik.storage.rocksdb_records import check_records, forget_settings
 from mosaik.storage.url import Size
 
 __all__ = ["RocksdbEngine", "RocksdbOptions", "classify", "plugin"]
@@ -371,6 +371,7 @@ def _connect(place: Place, options: RocksdbOptions) -> RocksdbEngine:
     if place.path is None:
         raise ConfigError("a RocksDB store needs a directory")
     check_records(place.path, place.url.text())
+    forget_settings(place.path)
     return RocksdbEngine(place.path, options, place.url.text())
 
 

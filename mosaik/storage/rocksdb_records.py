@@ -4,18 +4,23 @@ Its MANIFEST and its write-ahead logs are sequences of records in blocks of 32 K
 checksum, a length and a type. These files are never reused here, yet RocksDB's reader takes a record whose
 type says "of a recycled file" for a relic of an earlier one before it looks at the checksum, and waits for
 more, for ever: a single flipped bit makes the opening hang, with the interpreter locked.
+
+The settings of the last opening lie in an OPTIONS file without a checksum. Its driver reads them although
+it is given others, and a single flipped bit there ends the whole process (SIGSEGV). Nothing of ours depends on
+that file and RocksDB writes a new one, so it is removed first.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from mosaik.primitives.errors import CorruptEntry
 
-__all__ = ["check_records"]
+__all__ = ["check_records", "forget_settings"]
 
 _BLOCK: Final = 32 * 1024
 #: Checksum, length, type.
@@ -45,6 +50,14 @@ def check_records(directory: Path, url: str) -> None:
                 f"store from a backup, or remove it and let this node join as a new replica",
                 url=url,
             )
+
+
+def forget_settings(directory: Path) -> None:
+    """Removes what the last opening wrote of its settings."""
+    for path in directory.glob("OPTIONS-*"):
+        # Where nothing can be removed nothing can be written either, and the opening says so.
+        with suppress(OSError):
+            path.unlink()
 
 
 def _files(directory: Path) -> Iterator[Path]:

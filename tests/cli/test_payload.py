@@ -25,7 +25,7 @@ def entry(payload: bytes) -> Entry[Any]:
     [
         (COMMAND, TEXT),
         (wrap(SessionHeader(SessionOp.COMMAND, 7, 3, 2), COMMAND), f"session 7, number 3: {TEXT}"),
-        (wrap(SessionHeader(SessionOp.OPEN)), "opens a session"),
+        (wrap(SessionHeader(SessionOp.OPEN, 7)), "opens session 7"),
         (wrap(SessionHeader(SessionOp.CLOSE, 7)), "closes session 7"),
         (b"\xc1\x02", "c102"),
     ],

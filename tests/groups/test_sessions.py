@@ -73,7 +73,7 @@ async def test_a_session_answers_as_the_group_does(world: World) -> None:
         async with await group.session() as session:
             applied = await session.execute(ADD(5))
             assert applied.result == 5
-            assert int(applied) == session.id + 1
+            assert int(applied) == group.committed
             assert (await group.execute(ADD(1))).result == 6
             assert (await session.execute(ADD(1))).result == 7
         with pytest.raises(SessionExpired, match="was closed"):
@@ -232,6 +232,14 @@ def test_an_answer_is_kept_until_the_client_has_it(table: Sessions) -> None:
     assert straggler.result is None
 
 
+def test_a_session_that_is_opened_once_more_goes_on(table: Sessions) -> None:
+    """The outcome of opening it was unknown, and it was opened."""
+    table.keep(header(1, 1), Answer(5, "five"))
+    table.open(1, 1000)
+    assert table.find(header(1, 1), 1000) == Answer(5, "five")
+    assert len(table) == 1
+
+
 def test_a_floor_never_falls(table: Sessions) -> None:
     """Entries of one session may be overtaken by others of it."""
     assert table.find(header(1, 7, floor=5), 1000) is None
@@ -308,9 +316,9 @@ def test_an_entry_shows_its_session_and_the_command_within() -> None:
     entry._decode = lambda payload: payload[0]
     assert entry.session == header(7, 3)
     assert entry.command == 5
-    opening = seal(EntryKind.COMMAND, 9, 1, 0, wrap(SessionHeader(SessionOp.OPEN)), 0)
+    opening = seal(EntryKind.COMMAND, 9, 1, 0, wrap(SessionHeader(SessionOp.OPEN, 7)), 0)
     opening._decode = entry._decode
-    with pytest.raises(CodecError, match="entry 9 opens a session, and carries no command"):
+    with pytest.raises(CodecError, match="entry 9 opens session 7, and carries no command"):
         _ = opening.command
     assert seal(EntryKind.COMMAND, 9, 1, 0, b"\x05", 0).session is None
 

@@ -19,6 +19,7 @@ from mosaik.groups import Consistency
 from mosaik.machines import Map
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.errors import MosaikError, Offline, QueryOffline
+from mosaik.primitives.session import SessionHeader, SessionOp, unwrap
 from mosaik.testing.linearizability import History, MapEntry, check_linearizable
 from mosaik.testing.simulation.node import SimNode
 from mosaik.testing.simulation.rules import Property
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Clients"]
 
 KEYS: Final = tuple("abcdefgh")
+#: The share of commands that are given in sessions.
+_ONCE: Final = 0.08
 
 
 class _Acknowledged(NamedTuple):
@@ -69,6 +72,7 @@ class _Asked(NamedTuple):
     input: Any
     low: int
     weak: bool
+    once: bool
 
     @property
     def reads(self) -> bool:
@@ -124,7 +128,9 @@ class Clients:
         if not serving:
             self._later(client)
             return
-        self.ask(client, self._chance.choice(serving), *self._draw(client))
+        asked, weak = self._draw(client)
+        once = not isinstance(asked, Map.Get) and self._chance.random() < _ONCE
+        self.ask(client, self._chance.choice(serving), asked, weak, once=once)
 
     def _draw(self, client: int) -> tuple[Any, bool]:
         """A question, and whether a weak answer will do."""
@@ -140,21 +146,25 @@ class Clients:
             return Map.Remove(key), False
         return Map.Insert(key, self._order), False
 
-    def ask(self, client: int, node: SimNode, asked: Any, weak: bool = False) -> None:
-        """A client asks a node."""
+    def ask(
+        self, client: int, node: SimNode, asked: Any, weak: bool = False, *, once: bool = False
+    ) -> None:
+        """A client asks a node; once: in a session of its own."""
         loop, group = node.loop, node.group
         assert loop is not None
         assert group is not None
         recorded = None if weak else self.recorded.begin(asked.key, asked, client=client)
         self._order += 1
         low = _applied(group)
-        this = _Asked(client, node, recorded, self._order, asked, low, weak)
+        this = _Asked(client, node, recorded, self._order, asked, low, weak, once)
         self._under_way[this.order] = this
         with loop.running():
             try:
                 pending: asyncio.Future[Any]
                 if isinstance(asked, Map.Get):
                     pending = group.query(asked, Consistency.WEAK if weak else Consistency.STRONG)
+                elif once:
+                    pending = loop.create_task(_in_a_session(group, asked))
                 else:
                     pending = group.execute(asked)
             except MosaikError:
@@ -208,8 +218,10 @@ class Clients:
             self._known[asked.client, asked.input.key] = result
         else:
             counts["acknowledged"] += 1
+            counts["in sessions"] += asked.once
             told = _Acknowledged(
-                (node.name, node.starts),
+                # A session gives a command again when it has to, and so not in the order of asking.
+                (f"session {asked.order}" if asked.once else node.name, node.starts),
                 asked.order,
                 node.history,
                 int(result),
@@ -226,7 +238,9 @@ class Clients:
         chain = ledger.history(told.history).chain
         entry = chain[told.at - 1] if told.at <= len(chain) else None
         ledger.require(
-            entry is not None and entry.kind is EntryKind.COMMAND and entry.payload == told.payload,
+            entry is not None
+            and entry.kind is EntryKind.COMMAND
+            and unwrap(entry.payload)[1] == told.payload,
             Property.ACKNOWLEDGED,
             f"{told.handle[0]} acknowledges {told.payload!r} at {told.at}; {entry} is committed there",
         )
@@ -251,7 +265,8 @@ class Clients:
 
         ledger = self.simulation.ledger
         for told in self._acknowledged:
-            expected = replay(told.history).results[told.at]
+            # What a session gave again was not done where it was given again.
+            expected = replay(told.history).results.get(told.at, "not to be done")
             ledger.require(
                 expected == told.result,
                 Property.ACKNOWLEDGED,
@@ -308,11 +323,15 @@ class _Replay:
         machine: Map[str, int] = Map(str, int)
         decode = msgspec.msgpack.Decoder(machine.command_type).decode
         self.results: dict[int, Any] = {}
+        given: dict[int, set[int]] = {}
         self._values: dict[str, list[tuple[int, int | None]]] = defaultdict(lambda: [(0, None)])
         for entry in chain:
             if entry.kind is not EntryKind.COMMAND:
                 continue
-            command: Any = decode(entry.payload)
+            header, payload = unwrap(entry.payload)
+            if header is not None and not _is_first(header, given):
+                continue
+            command: Any = decode(payload)
             apply: Callable[..., Any] = machine.apply
             self.results[entry.index] = apply(command, None)
             value = machine.query(Map.Get(command.key))
@@ -332,6 +351,26 @@ class _Replay:
             if latest is not None:
                 state[key] = latest
         return state
+
+
+def _is_first(header: SessionHeader, given: dict[int, set[int]]) -> bool:
+    """Whether a session's entry is a command to be done: it is open in this history, and has not given it.
+
+    No session of a simulation is old or crowded enough to be forgotten.
+    """
+    if header.op is SessionOp.OPEN:
+        given.setdefault(header.session, set())
+    elif header.op is SessionOp.CLOSE:
+        given.pop(header.session, None)
+    elif header.session in given and header.number not in given[header.session]:
+        given[header.session].add(header.number)
+        return True
+    return False
+
+
+async def _in_a_session(group: Any, command: Any) -> Any:
+    async with await group.session() as session:
+        return await session.execute(command)
 
 
 def _applied(group: Any) -> int:

@@ -34,9 +34,11 @@ bug(
     seeds=10,
 )(raft.a_late_message_truncates_below_the_commit)
 bug(Property.DURABLE_ACK, seeds=5)(raft.entries_are_acknowledged_before_they_are_synced)
-bug(Property.LINEARIZABLE, seeds=40, faults={"pause leader": 2.0, "isolate leader": 4.0})(
-    service.a_read_is_answered_without_confirmation
-)
+bug(
+    Property.LINEARIZABLE,
+    seeds=40,
+    faults={"pause leader": 3.0, "isolate leader": 2.0, "partition": 5.0},
+)(service.a_read_is_answered_without_confirmation)
 bug(Property.ONE_CHANGE, seeds=40)(service.a_change_before_a_commit_of_the_own_term)
 
 
@@ -64,7 +66,7 @@ def a_stale_append_is_taken_after_a_term_change(patch: pytest.MonkeyPatch) -> No
     Property.DURABLE_ACK,
     Property.LIVENESS,
     seeds=40,
-    faults={"roll back": 3.0},
+    faults={"roll back": 1.5, "crash": 5.0},
 )
 def a_disk_that_was_rolled_back_goes_on(patch: pytest.MonkeyPatch) -> None:
     """Peers say that it lost what it had acknowledged, and it does not listen."""

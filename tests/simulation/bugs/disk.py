@@ -71,8 +71,8 @@ def a_wiped_disk_votes_under_its_old_name(patch: pytest.MonkeyPatch) -> None:
     Property.LEADER_COMPLETENESS,
     Property.STATE_MACHINE_SAFETY,
     Property.DURABLE_ACK,
-    seeds=20,
-    faults={"rotten tail": 1.5},
+    seeds=30,
+    faults={"rotten tail": 1.0, "crash": 5.0},
 )
 def a_shorter_log_is_believed(patch: pytest.MonkeyPatch) -> None:
     """What cannot be read at the end of a log is taken for never written, whatever the watermark says."""

@@ -16,9 +16,11 @@ from mosaik.groups.group import Group
 from mosaik.groups.outcome import Consistency, Pending
 from mosaik.groups.pipeline import Pipeline
 from mosaik.groups.reads import Reads
+from mosaik.groups.sessions import Answer, Expired, Sessions
 from mosaik.machines import Map
 from mosaik.primitives.entry import Entry
 from mosaik.primitives.errors import Offline
+from mosaik.primitives.session import SessionHeader
 from mosaik.testing.simulation import Property
 from tests.simulation.bugs.registry import bug
 
@@ -154,3 +156,22 @@ def a_store_that_failed_is_not_opened_again(patch: pytest.MonkeyPatch) -> None:
             opened._disk.write(write.batch, done)
 
     patch.setattr(Attachment, "write", write)
+
+
+@bug(
+    Property.MACHINES_EQUAL,
+    Property.ACKNOWLEDGED,
+    Property.LINEARIZABLE,
+    Property.WEAK_READ,
+    seeds=40,
+    faults={"isolate leader": 4.0},
+)
+def a_command_that_is_given_again_is_applied_again(patch: pytest.MonkeyPatch) -> None:
+    """A replica remembers what it answered in a session, and does not look."""
+
+    def find(table: Sessions, header: SessionHeader, time_ms: int) -> Answer | Expired | None:
+        known = before(table, header, time_ms)
+        return known if isinstance(known, Expired) else None
+
+    before = Sessions.find
+    patch.setattr(Sessions, "find", find)
