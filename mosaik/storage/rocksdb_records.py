@@ -6,8 +6,8 @@ type says "of a recycled file" for a relic of an earlier one before it looks at 
 more, for ever: a single flipped bit makes the opening hang, with the interpreter locked.
 
 The settings of the last opening lie in an OPTIONS file without a checksum. Its driver reads them although
-it is given others, and a single flipped bit there ends the whole process (SIGSEGV). Nothing of ours depends on
-that file and RocksDB writes a new one, so it is removed first.
+it is given others, and a single flipped bit there ends the whole process (SIGSEGV). Nothing of ours depends
+on that file and RocksDB writes a new one, so it is removed first.
 """
 
 from __future__ import annotations
