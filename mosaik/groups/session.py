@@ -43,7 +43,8 @@ class Session(Generic[C, Q, R]):
         self._group = group
         self.id: Final = id
         self._next = 1
-        self._under_way: set[int] = set()
+        #: Numbers without an answer, given up or not: replicas keep what they answer to these.
+        self._open: set[int] = set()
         self._room = asyncio.Semaphore(_MAX_UNDER_WAY)
         self._closed = False
 
@@ -67,7 +68,8 @@ class Session(Generic[C, Q, R]):
 
         Raises:
             SessionExpired: replicas have forgotten the session.
-            OutcomeUnknown: the time passed. The command may be given again under its number.
+            OutcomeUnknown: the time passed, and the command may be given again under its number; or it has
+                a number that the session had an answer for.
             CodecError: the command is not one that the machine knows, or it is too long.
             GroupTerminated: the group ended on this node.
         """
@@ -79,30 +81,37 @@ class Session(Generic[C, Q, R]):
                 number, self._next = self._next, self._next + 1
             else:
                 self._next = max(self._next, number + 1)
-            self._under_way.add(number)
+            self._open.add(number)
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._until_known(command, payload, number)
+                    applied = await self._until_known(command, payload, number)
             except TimeoutError as error:
                 raise OutcomeUnknown(
                     f"command {number} of session {self.id} has no answer after {timeout} s; give it again "
                     "under its number to learn what became of it",
                     [command],
                 ) from error
-            finally:
-                self._under_way.discard(number)
+            self._open.discard(number)
+            return applied
 
     async def _until_known(self, command: C, payload: bytes, number: int) -> Applied[R]:
         while True:
-            header = SessionHeader(SessionOp.COMMAND, self.id, number, min(self._under_way))
+            header = SessionHeader(SessionOp.COMMAND, self.id, number, min(self._open))
             try:
                 applied = await self._group.give(command, wrap(header, payload))
             except (Offline, OutcomeUnknown):
                 await _leader_back(self._group)
                 continue
             answer = applied.result
-            if isinstance(answer, Answer):
+            if isinstance(answer, Answer) and answer.at:
                 return Applied(answer.at, answer.result)
+            if isinstance(answer, Answer):
+                self._open.discard(number)
+                raise OutcomeUnknown(
+                    f"session {self.id} has gone past command {number}, and its answer is not kept any more; "
+                    "after a restart, give what had no answer before anything new",
+                    [command],
+                )
             assert isinstance(answer, Expired), answer
             raise SessionExpired(
                 f"the replicas have forgotten session {self.id}: it was closed, was not used for a day of "

@@ -170,6 +170,28 @@ async def restarted(
     return applied.result, int(value)
 
 
+async def test_what_was_given_up_can_still_be_asked_for_after_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is kept for as long as the client has not got it."""
+    node = await world.node()
+    async with join(node, config=fast(bootstrap_expect=1)) as group:
+        await group.when().online()
+        session = await group.session()
+        number = session.next
+        Deaf(monkeypatch, times=10**9)
+        with pytest.raises(OutcomeUnknown):
+            await session.execute(ADD(1), timeout=0.3)
+        monkeypatch.undo()
+        for _ in range(3):
+            await session.execute(ADD(10))
+        assert (await session.execute(ADD(1), number=number)).result == 1
+        assert (await session.execute(ADD(10))).result == 41
+        with pytest.raises(OutcomeUnknown, match=f"has gone past command {number}"):
+            await session.execute(ADD(1), number=number)
+        assert await group.query(Counter.Value()) == 41
+
+
 # -- planted bugs -----------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from mosaik.groups import Consistency
+from mosaik.groups.sessions import SESSION_MS
 from mosaik.machines import Map
 from mosaik.primitives.entry import EntryKind
 from mosaik.primitives.errors import MosaikError, Offline, QueryOffline
@@ -323,13 +324,13 @@ class _Replay:
         machine: Map[str, int] = Map(str, int)
         decode = msgspec.msgpack.Decoder(machine.command_type).decode
         self.results: dict[int, Any] = {}
-        given: dict[int, set[int]] = {}
+        given = _Given()
         self._values: dict[str, list[tuple[int, int | None]]] = defaultdict(lambda: [(0, None)])
         for entry in chain:
             if entry.kind is not EntryKind.COMMAND:
                 continue
             header, payload = unwrap(entry.payload)
-            if header is not None and not _is_first(header, given):
+            if header is not None and not given.is_first(header, entry.time_ms):
                 continue
             command: Any = decode(payload)
             apply: Callable[..., Any] = machine.apply
@@ -353,19 +354,29 @@ class _Replay:
         return state
 
 
-def _is_first(header: SessionHeader, given: dict[int, set[int]]) -> bool:
-    """Whether a session's entry is a command to be done: it is open in this history, and has not given it.
+class _Given:
+    """What sessions have given, by rules of its own: few as they are, only the log's time ends them."""
 
-    No session of a simulation is old or crowded enough to be forgotten.
-    """
-    if header.op is SessionOp.OPEN:
-        given.setdefault(header.session, set())
-    elif header.op is SessionOp.CLOSE:
-        given.pop(header.session, None)
-    elif header.session in given and header.number not in given[header.session]:
-        given[header.session].add(header.number)
-        return True
-    return False
+    def __init__(self) -> None:
+        self._numbers: dict[int, set[int]] = {}
+        self._used: dict[int, int] = {}
+
+    def is_first(self, header: SessionHeader, time_ms: int) -> bool:
+        """Whether an entry is a command to be done: its session is known, and has not given it before."""
+        session = header.session
+        # A clock that leaps ages every session.
+        known = session in self._used and time_ms - self._used[session] <= SESSION_MS
+        if header.op is SessionOp.CLOSE or not (known or header.op is SessionOp.OPEN):
+            self._used.pop(session, None)
+            return False
+        self._used[session] = time_ms
+        if header.op is SessionOp.OPEN:
+            if not known:
+                self._numbers[session] = set()
+            return False
+        first = header.number not in self._numbers[session]
+        self._numbers[session].add(header.number)
+        return first
 
 
 async def _in_a_session(group: Any, command: Any) -> Any:
