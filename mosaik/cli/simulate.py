@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import time
@@ -57,7 +56,6 @@ def simulate(
     alone = seed is not None and seeds in (None, 1)
     if not alone and (trace or changes):
         raise click.UsageError("--trace and what changes a run are for one seed: name it by --seed")
-    logging.getLogger("mosaik").setLevel(logging.CRITICAL)
     passed = (
         _one(seed, beyond, trace, changes, as_json)
         if alone and seed is not None
