@@ -95,9 +95,7 @@ class Network:
         directory = data_dir if data_dir is not None else settings.data_dir
         self._directory = None if directory is None else Path(directory).absolute()
         self._identity_given = identity
-        self._bootstrap = _list(
-            settings.bootstrap if bootstrap is None else bootstrap, "bootstrap"
-        )
+        self._bootstrap = _list(settings.bootstrap if bootstrap is None else bootstrap, "bootstrap")
         self._listen = listen or settings.listen or "127.0.0.1:0"
         self._advertise = _list(advertise, "advertise") or settings.advertise
         self._source = source or settings.source
