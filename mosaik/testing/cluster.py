@@ -416,7 +416,7 @@ class Cluster:
         try:
             await self.start()
         except BaseException:
-            await self.kill()
+            await self._end()
             raise
         return self
 
@@ -426,6 +426,9 @@ class Cluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
         await self.kill()
         if self._proxy is not None:
             await self._proxy.close()

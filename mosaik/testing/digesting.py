@@ -95,7 +95,7 @@ class _Digester:
 
 def _visit(value: Any) -> _Visit:
     """The digest of a value, made of those of its parts."""
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
     found: list[bytes] = []
     if kind is dict or kind is list or kind is tuple:
         for part in _flat(value.items()) if kind is dict else value:

@@ -16,6 +16,7 @@ from mosaik.storage import list_backends
 from mosaik.testing import (
     Cluster,
     ClusterNode,
+    ProcessEnded,
     Recorder,
     RequestFailed,
     assert_nothing_lost,
@@ -146,6 +147,15 @@ async def test_a_slow_disk_is_slow(tmp_path: Path) -> None:
         began = asyncio.get_running_loop().time()
         await node.execute(Map.Insert("a", "1"))
         assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_a_cluster_that_does_not_start_leaves_nothing_open(tmp_path: Path) -> None:
+    cluster = made(tmp_path, nodes=1, machine="nowhere:Nothing")
+    with pytest.raises(ProcessEnded, match="'nowhere:Nothing' cannot be made"):
+        await cluster.__aenter__()
+    host, _, port = cluster.addresses[0].rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, int(port))
 
 
 def test_a_cluster_without_instruments_says_what_to_do(tmp_path: Path) -> None:
