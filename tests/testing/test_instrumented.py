@@ -50,6 +50,7 @@ async def require_all_there(cluster: Cluster, recorder: Recorder) -> None:
     for node in cluster.nodes:
         await node.reaches(recorder.acknowledged[-1].index)
     assert await assert_replicas_agree(cluster) >= len(recorder.acknowledged)
+    assert await assert_replicas_agree(cluster.nodes[:2]) >= len(recorder.acknowledged)
     await cluster.kill()
     assert_nothing_lost(recorder.acknowledged, await cluster.logs(COMMANDS))
 
@@ -117,6 +118,26 @@ async def test_a_sync_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
             await node.until("online", after=seen)
             await recorder.execute(node, Map.Insert(node.name, "after"))
         await require_all_there(cluster, recorder)
+
+
+async def test_a_disk_that_keeps_failing_ends_the_node_which_goes_on_from_it(tmp_path: Path) -> None:
+    recorder = Recorder()
+    async with made(tmp_path, nodes=1) as cluster:
+        (node,) = cluster.nodes
+        await cluster.leader()
+        await recorder.execute(node, Map.Insert("a", "before"))
+        cluster.disk(node).fail_sync(3)
+        with pytest.raises((RequestFailed, ProcessEnded)):
+            await recorder.execute(node, Map.Insert("a", "during"))
+        assert await node.process.wait() == 1
+        assert cluster.disk(node).failed == 3
+        await node.start()
+        await cluster.leader()
+        await recorder.execute(node, Map.Insert("a", "after"))
+        with pytest.raises(ValueError, match="no two nodes"):
+            await assert_replicas_agree(cluster)
+        await cluster.kill()
+        assert_nothing_lost(recorder.acknowledged, await cluster.logs(COMMANDS))
 
 
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
