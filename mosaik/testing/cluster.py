@@ -236,6 +236,9 @@ class Cluster:
             "consensus": self.settings,
         }
         environ = {"PYTHONPATH": _python_path(path)} if path else {}
+        if instrumented:
+            # Else a seed in the environment, such as tox puts there, gives sets the same order everywhere.
+            environ["PYTHONHASHSEED"] = "random"
         self.nodes: Final = tuple(
             self._node(number, storage, shared, [*on, *wrapper], environ)
             for number, on in enumerate(_wrappers(hosts, nodes), 1)

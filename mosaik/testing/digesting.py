@@ -95,7 +95,7 @@ class _Digester:
 
 def _visit(value: Any) -> _Visit:
     """The digest of a value, made of those of its parts."""
-    kind: Any = type(value)
+    kind = _class_of(value)
     found: list[bytes] = []
     if kind is dict or kind is list or kind is tuple:
         for part in _flat(value.items()) if kind is dict else value:
@@ -150,6 +150,10 @@ def _hashed(name: str, parts: Iterable[bytes]) -> bytes:
 
 
 # Told by functions: what `isinstance` finds is of unknown parts.
+
+
+def _class_of(value: object) -> type[object]:
+    return type(value)
 
 
 def _is_pair(value: object) -> TypeGuard[tuple[Any, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ def test_a_node_may_be_told_before_it_starts(tmp_path: Path) -> None:
     disk.heal()
     disk.fill()
     assert (tmp_path / "node-1").stat().st_mode & 0o777 == 0o700
-    with open_storage("switched+sqlite", peer=PEER, data_dir=tmp_path / "node-1") as environment:
+    environment = open_storage("switched+sqlite", peer=PEER, data_dir=tmp_path / "node-1")
+    with closing(environment):
         log = environment.log(identity())
         with pytest.raises(StorageFull):
             append(log)
