@@ -44,6 +44,8 @@ _SEPARATOR: Final = "__"
 _MAX_FILE: Final = 1024 * 1024
 #: These name files; in a file of settings they are relative to it.
 _PATHS: Final = {("network", "data_dir"), ("group", "key_file")}
+#: These are lists of addresses; as text they have commas between them.
+_LISTS: Final = {"advertise", "bootstrap"}
 
 
 class NetworkSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,12 +197,12 @@ class _Setting(NamedTuple):
                 f"{self.source}: there is no setting {self.name!r} in [{self.section}]; {hint}"
             )
         value = self.value
-        if value == "" and self.name != "bootstrap":
+        if value == "" and self.name not in _LISTS:
             # An unset shell variable, most likely; a node must not become a volatile one by it.
             raise ConfigError(
                 f"{self.source}: [{self.section}] {self.name} is empty; give it a value, or leave it out"
             )
-        if self.text and self.name == "bootstrap":
+        if self.text and self.name in _LISTS:
             value = [address.strip() for address in value.split(",") if address.strip()]
         try:
             return msgspec.convert(value, kind, strict=not self.text)

@@ -95,14 +95,14 @@ class Network:
         directory = data_dir if data_dir is not None else settings.data_dir
         self._directory = None if directory is None else Path(directory).absolute()
         self._identity_given = identity
-        self._bootstrap = _list(settings.bootstrap if bootstrap is None else bootstrap)
+        self._bootstrap = _list(settings.bootstrap if bootstrap is None else bootstrap, "bootstrap")
         self._listen = listen or settings.listen or "127.0.0.1:0"
-        self._advertise = tuple(advertise) or settings.advertise
+        self._advertise = _list(advertise, "advertise") or settings.advertise
         self._source = source or settings.source
         if transport is None:
             # Checked now: later a wrong address would merely never answer.
             HostPort.parse(self._listen)
-            for address in self._bootstrap:
+            for address in (*self._bootstrap, *self._advertise):
                 if HostPort.parse(address).port == 0:
                     raise ConfigError(
                         f"{address!r} cannot be dialled; name the port that is listened on"
@@ -289,12 +289,12 @@ class Network:
         )
 
 
-def _list(bootstrap: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(bootstrap, str):
+def _list(addresses: Iterable[str], name: str) -> tuple[str, ...]:
+    if isinstance(addresses, str):
         raise ConfigError(
-            f"bootstrap takes a list of addresses, such as [{bootstrap!r}], not one string"
+            f"{name} takes a list of addresses, such as [{addresses!r}], not one string"
         )
-    return tuple(bootstrap)
+    return tuple(addresses)
 
 
 class _Handlers:

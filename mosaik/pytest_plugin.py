@@ -44,16 +44,29 @@ def pytest_configure(config: pytest.Config) -> None:
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Cluster]:
     """Real nodes whose wires and disks can be made to fail: ``async with cluster:`` starts them.
 
-    The marker ``mosaik`` has the arguments of `mosaik.testing.Cluster`. Nodes find modules that lie beside
-    the test.
+    The marker ``mosaik`` has the arguments of `mosaik.testing.Cluster`; what a test's own does not say is
+    taken from those of its class and module. Nodes find modules that lie beside the test, in the project's
+    root, or where its ``pythonpath`` says.
+
+    Raises:
+        pytest.UsageError: an argument of the marker has no name.
     """
     from mosaik.testing.cluster import Cluster
 
-    marker = request.node.get_closest_marker("mosaik")
-    chosen: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
-    consensus = {**_FAST, **chosen.pop("consensus", {})}
+    chosen: dict[str, Any] = {}
+    consensus: dict[str, Any] = dict(_FAST)
+    for marker in reversed(list(request.node.iter_markers("mosaik"))):  # the test's own comes last
+        if marker.args:
+            raise pytest.UsageError(
+                f"@pytest.mark.mosaik{marker.args} in {request.node.nodeid}: its arguments have names, as in "
+                "@pytest.mark.mosaik(nodes=3)"
+            )
+        consensus |= marker.kwargs.get("consensus", {})
+        chosen |= {name: value for name, value in marker.kwargs.items() if name != "consensus"}
     directory = chosen.pop("directory", tmp_path / "cluster")
-    settings: dict[str, Any] = {"instrumented": True, "path": [request.path.parent], **chosen}
+    beside = [request.path.parent, request.config.rootpath, *request.config.getini("pythonpath")]
+    path = [*chosen.pop("path", ()), *beside]
+    settings: dict[str, Any] = {"instrumented": True, "path": path, **chosen}
     made = Cluster(directory, consensus=consensus, **settings)
     yield made
     left = [node for node in made.nodes if node.running]

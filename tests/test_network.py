@@ -177,6 +177,31 @@ async def test_listening_everywhere_needs_an_address_to_tell() -> None:
         assert network.addresses == ("127.0.0.1:1",)
 
 
+async def test_what_is_advertised_and_where_to_dial_from_are_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MOSAIK_NETWORK__ADVERTISE", "127.0.0.1:1, 127.0.0.1:2")
+    monkeypatch.setenv("MOSAIK_NETWORK__SOURCE", "127.0.0.1")
+    async with Network("test") as network:
+        assert network.addresses == ("127.0.0.1:1", "127.0.0.1:2")
+    async with Network("test", advertise=["127.0.0.1:3"]) as network:
+        assert network.addresses == ("127.0.0.1:3",)
+
+
+def test_what_is_advertised_can_be_dialled() -> None:
+    with pytest.raises(ConfigError, match=r"'127\.0\.0\.1:0' cannot be dialled"):
+        Network("test", advertise=["127.0.0.1:0"])
+    with pytest.raises(ConfigError, match="advertise takes a list of addresses"):
+        Network("test", advertise="127.0.0.1:1")
+
+
+async def test_a_source_that_is_another_machines_is_named_at_the_start() -> None:
+    network = Network("test", source="203.0.113.1")
+    with pytest.raises(BindError, match=r"cannot dial from 203\.0\.113\.1.*source="):
+        await network.start()
+    await network.close()
+
+
 async def test_a_network_runs_once() -> None:
     network = Network("test")
     with pytest.raises(NetworkError, match="does not run yet; use 'async with'"):

@@ -236,6 +236,9 @@ class Cluster:
             "consensus": self.settings,
         }
         environ = {"PYTHONPATH": _python_path(path)} if path else {}
+        if instrumented:
+            # Else a seed in the environment, such as tox puts there, gives sets the same order everywhere.
+            environ["PYTHONHASHSEED"] = "random"
         self.nodes: Final = tuple(
             self._node(number, storage, shared, [*on, *wrapper], environ)
             for number, on in enumerate(_wrappers(hosts, nodes), 1)
@@ -416,7 +419,7 @@ class Cluster:
         try:
             await self.start()
         except BaseException:
-            await self.kill()
+            await self._end()
             raise
         return self
 
@@ -426,6 +429,9 @@ class Cluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
         await self.kill()
         if self._proxy is not None:
             await self._proxy.close()

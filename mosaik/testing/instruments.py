@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mosaik.primitives.errors import ConfigError
-from mosaik.testing.faults.switched import Ordered, order
+from mosaik.testing.faults.switched import Ordered, failed, order, ordered
 
 __all__ = ["NodeDisk", "require_sources", "source_of"]
 
 
 class NodeDisk:
-    """What a node's disk is told to do; it holds from the next commit on, also across restarts.
+    """What a node's disk is told to do; it holds from the next commit on, also across restarts. A disk may be
+    told several things, and does all of them.
 
     Args:
         data_dir: the node's.
@@ -21,18 +24,25 @@ class NodeDisk:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    def fail_sync(self) -> None:
-        """The next commit is written, and its sync fails. The node acknowledges nothing that was in it, and
-        opens its store again."""
-        order(self._data_dir, Ordered(fail_sync=True))
+    @property
+    def failed(self) -> int:
+        """How many syncs have failed as they were told, so that a test can say that one did."""
+        return failed(self._data_dir)
+
+    def fail_sync(self, times: int = 1) -> None:
+        """The next commits are written, and their syncs fail. The node acknowledges nothing that was in one,
+        and opens its store again; after three in a row its group ends, and so does its process."""
+        told = ordered(self._data_dir)
+        until = max(told.fail_until, self.failed) + times
+        order(self._data_dir, replace(told, fail_until=until))
 
     def fill(self) -> None:
         """Nothing more fits, until `heal`."""
-        order(self._data_dir, Ordered(full=True))
+        order(self._data_dir, replace(ordered(self._data_dir), full=True))
 
     def slow(self, seconds: float) -> None:
         """Each commit takes so much longer, until `heal`."""
-        order(self._data_dir, Ordered(delay=seconds))
+        order(self._data_dir, replace(ordered(self._data_dir), delay=seconds))
 
     def heal(self) -> None:
         """The disk is well again."""

@@ -44,11 +44,19 @@ class Proxy:
         return bool(self._servers)
 
     async def start(self) -> None:
-        """Listens for every node."""
-        for name, (address, _) in self._nodes.items():
-            host, _, port = address.rpartition(":")
-            accept = partial(self._accept, name)
-            self._servers.append(await asyncio.start_server(accept, host, int(port)))
+        """Listens for every node.
+
+        Raises:
+            OSError: it cannot; then it listens for none.
+        """
+        try:
+            for name, (address, _) in self._nodes.items():
+                host, _, port = address.rpartition(":")
+                accept = partial(self._accept, name)
+                self._servers.append(await asyncio.start_server(accept, host, int(port)))
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -101,22 +109,46 @@ class Proxy:
             host, _, port = self._nodes[target][1].rpartition(":")
             back, there = await asyncio.open_connection(host, int(port))
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(source, target, reader, there))
-                both.create_task(self._pump(target, source, back, writer))
-        except* OSError:
-            pass  # the node does not run, or the connection broke: the other side is told below
+                both.create_task(self._pump(source, target, reader, there, writer))
+                both.create_task(self._pump(target, source, back, writer, there))
+        except OSError:
+            pass  # the node does not run: who dialled is told below
         finally:
             for end in (writer, there):
                 if end is not None:
                     end.transport.abort() if end.transport.is_closing() else end.close()
 
     async def _pump(
-        self, source: str, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        source: str,
+        target: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answer: asyncio.StreamWriter,
     ) -> None:
-        while data := await reader.read(_CHUNK):
+        """Hands on what the source says. That one side is gone is heard by the other as all else is: not
+        before the wire is mended."""
+        try:
+            while data := await reader.read(_CHUNK):
+                await self._passes(source, target)
+                if not await _sent(writer, data):
+                    await self._passes(target, source)
+                    answer.transport.abort()
+                    return
+        except OSError:  # the source's end broke
             await self._passes(source, target)
-            writer.write(data)
-            await writer.drain()
+            writer.transport.abort()
+            return
         await self._passes(source, target)
         with suppress(OSError):
             writer.write_eof()
+
+
+async def _sent(writer: asyncio.StreamWriter, data: bytes) -> bool:
+    """Whether there was somebody to send it to."""
+    try:
+        writer.write(data)
+        await writer.drain()
+    except OSError:
+        return False
+    return True

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeGuard
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from mosaik.machines.machine import ApplyContext, StateMachine
 from mosaik.primitives.digest import Digest
+from mosaik.testing.digesting import digest_of, parts_of
 
-__all__ = ["FILE", "Step", "Trail", "digest_of", "read_trail"]
+__all__ = ["FILE", "Part", "Step", "Trail", "read_trail"]
 
 #: In the node's data directory.
 FILE: Final = "mosaik.trail"
-#: So much of a command or an answer is written out.
+#: So much of a command, an answer or a part of the state is written out.
 _SHOWN: Final = 200
-_DEEPEST: Final = 50
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """One part of a machine's state, such as an attribute.
+
+    Attributes:
+        digest: of what it was.
+        shown: the same in words.
+    """
+
+    digest: str
+    shown: str
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -33,13 +43,14 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         answered: a digest of the answer.
-        state: a digest of the machine's state after it; empty within a batch that it applied at once.
+        state: the parts of the machine's state after it, by name; None within a batch that it applied
+            at once.
         command, answer: in words.
     """
 
     index: int
     answered: str
-    state: str
+    state: Mapping[str, Part] | None
     command: str
     answer: str
 
@@ -90,7 +101,7 @@ class Trail(StateMachine[Any, Any, Any]):
 
     def apply(self, command: Any, context: ApplyContext) -> Any:
         result = self._machine.apply(command, context)
-        self._write(command, context, result, digest_of(vars(self._machine)))
+        self._write(command, context, result, self._state())
         return result
 
     def apply_batch(self, commands: Sequence[tuple[Any, ApplyContext]]) -> list[Any]:
@@ -99,14 +110,26 @@ class Trail(StateMachine[Any, Any, Any]):
         results = self._machine.apply_batch(commands)
         last = len(commands) - 1
         for number, ((command, context), result) in enumerate(zip(commands, results, strict=True)):
-            state = digest_of(vars(self._machine)) if number == last else ""
+            state = self._state() if number == last else None
             self._write(command, context, result, state)
         return results
 
-    def _write(self, command: Any, context: ApplyContext, result: Any, state: str) -> None:
+    def _state(self) -> Mapping[str, Part]:
+        return {
+            name: Part(digest_of(part), _shown(part))
+            for name, part in parts_of(self._machine).items()
+        }
+
+    def _write(
+        self,
+        command: Any,
+        context: ApplyContext,
+        result: Any,
+        state: Mapping[str, Part] | None,
+    ) -> None:
         if self._file is None:
             self._file = self._path.open("wb", buffering=0)
-        words = repr(command)[:_SHOWN], repr(result)[:_SHOWN]
+        words = _shown(command), _shown(result)
         step = Step(context.cursor.index, digest_of(result), state, *words)
         self._file.write(_encode(step) + b"\n")
 
@@ -114,6 +137,14 @@ class Trail(StateMachine[Any, Any, Any]):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 - a class that cannot show itself is no reason to end a node
+        return f"<{type(value).__qualname__}>"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def read_trail(data_dir: str | os.PathLike[str]) -> dict[int, Step]:
@@ -124,48 +155,3 @@ def read_trail(data_dir: str | os.PathLike[str]) -> dict[int, Step]:
         return {}
     # The last piece is empty, or a line that is being written.
     return {step.index: step for step in map(_decode, lines[:-1])}
-
-
-def digest_of(value: Any) -> str:
-    """Equal for equal values, in whatever process they are: no address and no order of a set counts."""
-    return blake2b(repr(_plain(value, 0)).encode(), digest_size=8).hexdigest()
-
-
-def _plain(value: Any, depth: int) -> Any:
-    if depth > _DEEPEST or isinstance(value, str | bytes | int | float | None):
-        return value if depth <= _DEEPEST else type(value).__name__
-    if isinstance(value, type) or callable(value):
-        return getattr(value, "__qualname__", type(value).__qualname__)  # code is no state
-    deeper = depth + 1
-    if _is_mapping(value):
-        return [(_plain(key, deeper), _plain(held, deeper)) for key, held in value.items()]
-    if _is_set(value):
-        return sorted((_plain(each, deeper) for each in value), key=repr)
-    if _is_sequence(value):
-        return [_plain(each, deeper) for each in value]
-    return _plain_object(value, deeper)
-
-
-def _plain_object(value: Any, deeper: int) -> Any:
-    fields: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dict__", None)
-    name = type(value).__qualname__
-    if fields is None:
-        # The default `repr` has an address, which says nothing of the state.
-        shown: Any = type(value).__repr__
-        return name if shown is object.__repr__ else repr(value)
-    return [name, [(field, _plain(getattr(value, field), deeper)) for field in fields]]
-
-
-# Told by functions: what `isinstance` finds is of unknown parts.
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(value, Mapping)
-
-
-def _is_set(value: object) -> TypeGuard[AbstractSet[Any]]:
-    return isinstance(value, AbstractSet)
-
-
-def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple, Self
 
-from mosaik.primitives.errors import ConfigError
+from mosaik.primitives.errors import BindError, ConfigError
 
-__all__ = ["HostPort", "own_host"]
+__all__ = ["HostPort", "own_host", "require_own"]
 
 
 class HostPort(NamedTuple):
@@ -61,3 +61,19 @@ def own_host(wildcard: str) -> str:
                 "name it with advertise=['HOST:PORT']"
             ) from error
         return str(probe.getsockname()[0])
+
+
+def require_own(host: str) -> None:
+    """Finds out now whether this machine can dial from a numeric address.
+
+    Raises:
+        BindError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        raise BindError(
+            f"cannot dial from {host}: {error.strerror}; source= has to be an address of this machine"
+        ) from error

@@ -35,7 +35,7 @@ from mosaik.primitives.errors import (
     ProtocolViolation,
 )
 from mosaik.primitives.peer import SecretKey
-from mosaik.transport.address import HostPort, own_host
+from mosaik.transport.address import HostPort, own_host, require_own
 from mosaik.transport.certificates import client_context, peer_of, server_context
 from mosaik.transport.connection import Connection
 from mosaik.transport.contract import MAX_FIRST_FRAME, MAX_FRAME, CloseReason, Link
@@ -190,10 +190,13 @@ class TlsTransport:
         """Listens; ``accept`` is called with every authenticated link that arrives.
 
         Raises:
-            BindError: the address is in use, or not this machine's.
+            BindError: the address is in use, or not this machine's; or ``source`` is not.
             ConfigError: listening everywhere, and no address to tell others was found.
         """
         self._accept = accept
+        if self._source is not None:
+            # Now: later every dial would fail, and the node would merely stay alone.
+            require_own(self._source[0])
         listener = await _listening_socket(self._listen)
         port = int(listener.getsockname()[1])
         if not self._addresses:

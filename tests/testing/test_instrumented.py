@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from mosaik.machines import Map
+from mosaik.machines import Counter, Map
 from mosaik.primitives.errors import ConfigError
 from mosaik.storage import list_backends
 from mosaik.testing import (
     Cluster,
     ClusterNode,
+    ProcessEnded,
     Recorder,
+    ReplicasDiffer,
     RequestFailed,
     assert_nothing_lost,
     assert_replicas_agree,
@@ -49,6 +51,7 @@ async def require_all_there(cluster: Cluster, recorder: Recorder) -> None:
     for node in cluster.nodes:
         await node.reaches(recorder.acknowledged[-1].index)
     assert await assert_replicas_agree(cluster) >= len(recorder.acknowledged)
+    assert await assert_replicas_agree(cluster.nodes[:2]) >= len(recorder.acknowledged)
     await cluster.kill()
     assert_nothing_lost(recorder.acknowledged, await cluster.logs(COMMANDS))
 
@@ -118,6 +121,28 @@ async def test_a_sync_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
         await require_all_there(cluster, recorder)
 
 
+async def test_a_disk_that_keeps_failing_ends_the_node_which_goes_on_from_it(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder()
+    async with made(tmp_path, nodes=1) as cluster:
+        (node,) = cluster.nodes
+        await cluster.leader()
+        await recorder.execute(node, Map.Insert("a", "before"))
+        cluster.disk(node).fail_sync(3)
+        with pytest.raises((RequestFailed, ProcessEnded)):
+            await recorder.execute(node, Map.Insert("a", "during"))
+        assert await node.process.wait() == 1
+        assert cluster.disk(node).failed == 3
+        await node.start()
+        await cluster.leader()
+        await recorder.execute(node, Map.Insert("a", "after"))
+        with pytest.raises(ValueError, match="no two nodes"):
+            await assert_replicas_agree(cluster)
+        await cluster.kill()
+        assert_nothing_lost(recorder.acknowledged, await cluster.logs(COMMANDS))
+
+
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
     recorder = Recorder()
     async with made(tmp_path, nodes=1) as cluster:
@@ -146,6 +171,41 @@ async def test_a_slow_disk_is_slow(tmp_path: Path) -> None:
         began = asyncio.get_running_loop().time()
         await node.execute(Map.Insert("a", "1"))
         assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_a_cluster_that_does_not_start_leaves_nothing_open(tmp_path: Path) -> None:
+    cluster = made(tmp_path, nodes=1, machine="nowhere:Nothing")
+    with pytest.raises(ProcessEnded, match="'nowhere:Nothing' cannot be made"):
+        await cluster.__aenter__()
+    host, _, port = cluster.addresses[0].rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, int(port))
+
+
+async def test_replicas_part_by_the_order_of_a_set_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    (tmp_path / "shuffled.py").write_text(
+        "from mosaik.machines import Counter\n"
+        "class Shuffled(Counter):\n"
+        "    def apply(self, command, context):\n"
+        "        if command.by == 7:\n"
+        "            self.order = list({str(n) for n in range(20)})\n"
+        "        return super().apply(command, context)\n"
+    )
+    async with made(tmp_path, nodes=3, machine="shuffled:Shuffled", path=[tmp_path]) as cluster:
+        leader = await cluster.leader()
+        await cluster.online()
+        await leader.execute(Counter.Increment(1))
+        assert await assert_replicas_agree(cluster) == 1
+        index, _ = await leader.execute(Counter.Increment(7))
+        await leader.execute(Counter.Increment(2))
+        await leader.restart()  # and replays what it applied
+        with pytest.raises(ReplicasDiffer) as error:
+            await assert_replicas_agree(cluster)
+    assert (error.value.index, error.value.parts) == (index, ["order"])
+    assert f"the replicas part at entry {index}, _Increment(by=7): " in str(error.value)
 
 
 def test_a_cluster_without_instruments_says_what_to_do(tmp_path: Path) -> None:

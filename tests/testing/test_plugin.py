@@ -59,6 +59,49 @@ def test_the_marker_is_registered_and_says_what_the_cluster_is(tmp_path: Path) -
     assert "@pytest.mark.mosaik(nodes=3, storage='sqlite', machine=..." in asked.stdout
 
 
+def test_what_a_tests_own_marker_leaves_open_its_module_says(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "import pytest\n"
+        "pytestmark = pytest.mark.mosaik(machine='bank:Bank', nodes=5, consensus={'max_voters': 3})\n"
+        "@pytest.mark.mosaik(nodes=1, consensus={'election_timeout': 0.9})\n"
+        "def test_it(cluster):\n"
+        "    (node,) = cluster.nodes\n"
+        "    assert node.settings['group']['machine'] == 'bank:Bank'\n"
+        "    assert cluster.settings['election_timeout'] == 0.9\n"
+        "    assert cluster.settings['max_voters'] == 3\n",
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_argument_without_a_name_is_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "import pytest\n@pytest.mark.mosaik(5)\ndef test_it(cluster): pass\n")
+    assert "@pytest.mark.mosaik(5,) in test_it.py::test_it: its arguments have names" in done.stdout
+
+
+def test_nodes_find_the_projects_modules(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = src\n")
+    for place, name in ((".", "rooted"), ("tests", "beside"), ("src", "packed")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / f"{name}.py").write_text("from mosaik.machines import Counter as Tally")
+    lines = [
+        "import asyncio, pytest",
+        "from mosaik.machines import Counter",
+        "pytestmark = pytest.mark.mosaik(nodes=1, storage='memory')",
+        "async def count(cluster):",
+        "    async with cluster:",
+        "        return await (await cluster.leader()).execute(Counter.Increment(7))",
+    ]
+    for name in ("rooted", "beside", "packed"):
+        lines += [
+            f"@pytest.mark.mosaik(machine='{name}:Tally')",
+            f"def test_{name}(cluster): assert asyncio.run(count(cluster))[1] == 7",
+        ]
+    done = run(tmp_path / "tests", "\n".join(lines))
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
 def test_what_a_test_leaves_running_is_ended_and_an_error(tmp_path: Path) -> None:
     done = run(
         tmp_path,

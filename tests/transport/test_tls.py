@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -319,3 +320,15 @@ async def test_a_link_that_nobody_listens_to_takes_small_frames_only(listens: bo
 def test_what_is_no_address_cannot_be_dialled_from(source: str) -> None:
     with pytest.raises(ConfigError, match="write an IP address of this machine, without a port"):
         TlsTransport(SecretKey.generate(), Digest("n"), source=source)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.1 alone is this machine's")
+@pytest.mark.parametrize(("source", "seen"), [("127.0.1.7", "127.0.1.7"), (None, "127.0.0.1")])
+async def test_a_node_dials_from_the_address_it_was_given(
+    node: Node, source: str | None, seen: str
+) -> None:
+    client = TlsTransport(SecretKey.generate(), NETWORK, source=source)
+    await client.dial(node.transport.addresses[0], "echo")
+    (connection,) = client._connections
+    assert connection.transport.get_extra_info("sockname")[0] == seen
+    await client.close()

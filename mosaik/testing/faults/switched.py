@@ -1,7 +1,9 @@
 """A disk that a test makes fail while it runs: ``switched+`` before a store's name.
 
 The faults are in a file of the node's data directory (`FILE`), which is looked at before each commit, so
-that another process can order them. It is written whole and put in place at once.
+that another process can order them. How many syncs have failed so far is in another one (`FAILED`): each file
+has one writer, so that neither process undoes what the other one has just written. Both are written whole and
+put in place at once.
 """
 
 from __future__ import annotations
@@ -19,22 +21,34 @@ from mosaik.primitives.errors import ConfigError, StorageFull
 from mosaik.storage import StorageEnvironment
 from mosaik.testing.faults.wrapped import Batches, WrappedEnvironment, Wrapper
 
-__all__ = ["FILE", "Ordered", "SwitchedEnvironment", "SwitchedOptions", "order", "switched"]
+__all__ = [
+    "FAILED",
+    "FILE",
+    "Ordered",
+    "SwitchedEnvironment",
+    "SwitchedOptions",
+    "failed",
+    "order",
+    "ordered",
+    "switched",
+]
 
-#: In the node's data directory.
+#: In the node's data directory: what is ordered, and how many syncs have failed.
 FILE: Final = "mosaik.faults"
+FAILED: Final = "mosaik.failed"
 
 
 class Ordered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a disk does from now on.
 
     Attributes:
-        fail_sync: the next commit is written, and then its sync fails; once.
+        fail_until: commits are written and their syncs fail until so many have, counted since the data
+            directory was made; restarts do not begin the count anew.
         full: every commit is refused, as nothing more fits.
         delay: seconds that each commit takes longer.
     """
 
-    fail_sync: bool = False
+    fail_until: Annotated[int, msgspec.Meta(ge=0)] = 0
     full: bool = False
     delay: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
 
@@ -43,14 +57,31 @@ _decode: Final = msgspec.json.Decoder(Ordered).decode
 _NOTHING: Final = Ordered()
 
 
-def order(data_dir: Path, ordered: Ordered) -> None:
+def order(data_dir: Path, what: Ordered) -> None:
     """Tells the disk of the node in this directory what to do."""
-    path = data_dir / FILE
-    if ordered == _NOTHING:
-        path.unlink(missing_ok=True)
-        return
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(msgspec.json.encode(ordered))
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the node may start later
+    _put(data_dir / FILE, msgspec.json.encode(what))
+
+
+def ordered(data_dir: Path) -> Ordered:
+    """What the disk of the node in this directory was told."""
+    try:
+        return _decode((data_dir / FILE).read_bytes())
+    except FileNotFoundError:
+        return _NOTHING
+
+
+def failed(data_dir: Path) -> int:
+    """How many syncs of the node in this directory have failed as ordered."""
+    try:
+        return int((data_dir / FAILED).read_bytes())
+    except FileNotFoundError:
+        return 0
+
+
+def _put(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(f"{path.suffix}.draft")
+    draft.write_bytes(content)
     draft.replace(path)
 
 
@@ -66,22 +97,19 @@ class SwitchedEnvironment(WrappedEnvironment):
         self._data_dir = data_dir
 
     def write(self, batches: Batches) -> None:
-        ordered = self._ordered()
-        if ordered.full:
+        if all(batch.is_empty for _, batch in batches):
+            super().write(batches)
+            return
+        what = ordered(self._data_dir)
+        if what.full:
             raise StorageFull("the disk is full, as ordered", url=self.describe().url)
         super().write(batches)
-        if ordered.delay:
+        if what.delay:
             # Nothing is waited for: a slow disk is one that takes this long.
-            time.sleep(ordered.delay)
-        if ordered.fail_sync:
-            order(self._data_dir, msgspec.structs.replace(ordered, fail_sync=False))
+            time.sleep(what.delay)
+        if what.fail_until and (times := failed(self._data_dir)) < what.fail_until:
+            _put(self._data_dir / FAILED, b"%d" % (times + 1))
             raise self.poison(OSError(errno.EIO, "the sync fails, as ordered"))
-
-    def _ordered(self) -> Ordered:
-        try:
-            return _decode((self._data_dir / FILE).read_bytes())
-        except FileNotFoundError:
-            return _NOTHING
 
 
 class _Switched(Wrapper[SwitchedOptions]):
