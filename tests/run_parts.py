@@ -65,12 +65,12 @@ PARTS = (
     ),
     Part("storage", "storage kit and mutants", 150, ("tests/storage",)),
     Part("groups", "whole-group simulation", 90, ("tests/simulation/test_seeds.py",)),
-    Part("processes", "real processes", 120, ("tests/processes", "tests/testing"), workers=0),
+    Part("processes", "real processes", 120, ("tests/processes",), workers=0),
     Part(
         "machines",
-        "groups, machines and examples",
+        "groups, machines, test tools and examples",
         60,
-        ("tests/groups", "tests/machines", "tests/examples"),
+        ("tests/groups", "tests/machines", "tests/testing", "tests/examples"),
     ),
 )
 
